@@ -1,0 +1,42 @@
+# Everything goes through cargo; this file only remembers the commands.
+#   make demo          install what is missing, build, show a whole backup life on a throw-away server
+#   make test          the whole suite
+#   make test-matrix   the PostgreSQL suite once per major, 13 to 18
+#   make bench         side by side with pg_dump, restic and pg_restore; SCALE and RUNS are parameters
+#   make check         formatting, lints, documentation
+#   make install       the program, its man pages, completions and systemd units, under PREFIX
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SCALE   ?= 0.1
+RUNS    ?= 3
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo test test-matrix bench check build install setup
+
+build: setup
+	cargo build --release --locked --package lifeboat
+
+demo: build
+	$(TARGET)/release/lifeboat demo
+
+test: setup
+	cargo test --workspace --locked
+
+test-matrix:
+	scripts/test-matrix
+
+bench: build
+	cargo xtask bench --scale $(SCALE) --runs $(RUNS)
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+install: build
+	install -D -m 0755 $(TARGET)/release/lifeboat $(DESTDIR)$(PREFIX)/bin/lifeboat
+
+setup:
+	@scripts/setup
