@@ -1,1 +1,5 @@
-//! lifeboat-pg
+//! Everything only PostgreSQL knows: connections, dumps, archives, census, scratch servers.
+//!
+//! This crate knows nothing of repositories. It prints nothing, reads no environment, and never exits.
+
+pub mod instance;
