@@ -1,4 +1,4 @@
-//! Development only: real PostgreSQL servers for tests.
+//! Development only: real PostgreSQL servers for tests, and what every storage has to pass.
 //!
 //! ```no_run
 //! let server = lifeboat_testkit::TestServer::shared();        // one per test process
@@ -15,9 +15,11 @@
 )]
 
 mod database;
+pub mod faulty_storage;
 mod installed;
 mod server;
 mod sql;
+pub mod storage_conformance;
 
 pub use database::TestDatabase;
 pub use installed::{Installed, installed, newest, of_major};

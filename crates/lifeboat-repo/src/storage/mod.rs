@@ -3,6 +3,13 @@
 //! A storage is dumb on purpose. It knows the kinds of files and their names, never their meaning, so that
 //! another place to keep backups is one small implementation that passes the conformance suite.
 
+mod local;
+mod memory;
+mod temporary;
+
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+
 /// What a file of a repository is, which decides where it lies ("Repository Layout" in restic's design
 /// document).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +96,23 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         length: usize,
     ) -> Result<Vec<u8>, StorageError>;
 
+    /// As [`Storage::read_range`], into a buffer whose memory is reused; what it held is dropped. After an
+    /// error its content means nothing.
+    ///
+    /// # Errors
+    /// As [`Storage::read_range`].
+    fn read_range_into(
+        &self,
+        kind: FileKind,
+        name: &str,
+        offset: u64,
+        length: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), StorageError> {
+        *buffer = self.read_range(kind, name, offset, length)?;
+        Ok(())
+    }
+
     /// Writes a new file; it is whole and durable when this returns `Ok`.
     ///
     /// # Errors
@@ -110,6 +134,29 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// Bytes that can still be written, where the place knows.
     fn free_space_bytes(&self) -> Option<u64>;
+
+    /// Removes what interrupted writers left behind that is no file of the repository. Safe beside live
+    /// writers. Returns how many were removed; a storage whose writes leave nothing behind has nothing to do.
+    ///
+    /// # Errors
+    /// When the place could not be read, or a leftover could not be removed.
+    fn sweep(&self) -> Result<usize, StorageError> {
+        Ok(0)
+    }
+}
+
+/// Whether a file of that kind can have that name: `config`, or 64 lower case hexadecimal digits.
+#[must_use]
+pub fn is_valid_name(kind: FileKind, name: &str) -> bool {
+    match kind {
+        FileKind::Config => name == "config",
+        _ => {
+            name.len() == 64
+                && name
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        }
+    }
 }
 
 /// What sort of failure a [`StorageError`] is.
