@@ -1,1 +1,4 @@
-//! lifeboat-engine
+//! Lifeboat's operations: no terminal, no environment, no exit.
+
+pub mod config;
+pub mod journal;

@@ -1,0 +1,265 @@
+//! The shape of `lifeboat.toml`, and the one source of its documentation.
+//!
+//! The doc comments on these fields are what a user reads: in the file that `init` writes, in
+//! `docs/configuration.md` and in the JSON schema. `x-default`, `x-env` and `x-example` carry what a doc
+//! comment cannot: [`super::reference`] prints them, and a test holds each `x-default` against the value
+//! that [`super::resolve`] really gives.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::units::{ByteSize, TimeSpan};
+
+/// Text that must not be printed: a connection string with a password in it.
+#[derive(Debug, Clone)]
+pub(super) struct SecretText(pub(super) SecretString);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(text.into()))
+    }
+}
+
+impl JsonSchema for SecretText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "secret"})
+    }
+}
+
+/// Lifeboat's configuration file.
+///
+/// Every key is optional. A command-line flag wins over an environment variable, which wins over this
+/// file. Relative paths count from the folder of this file; `~/` is the home folder.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ConfigFile {
+    /// The database to back up: a `postgresql://` URI, or `key=value` words as libpq reads them.
+    ///
+    /// It may hold a password, so a file that sets it must not be readable by others (mode 0600).
+    /// Better: leave it out and set the environment variable, or use `database_url_file`.
+    #[schemars(with = "Option<SecretText>")]
+    #[schemars(extend("x-env" = "DATABASE_URL", "x-example" = "\"postgresql://app@db.example/memalerts\""))]
+    pub(super) database_url: Option<Spanned<SecretText>>,
+    /// A file whose first line is the database's connection string.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-example" = "\"/etc/lifeboat/database-url\""))]
+    pub(super) database_url_file: Option<Spanned<String>>,
+    /// Where Lifeboat keeps its journal: runs, proofs and drills. The backups do not need it.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend(
+        "x-default" = "`$XDG_STATE_HOME/lifeboat`, else `/var/lib/lifeboat` for root, else `~/.local/state/lifeboat`",
+        "x-example" = "\"/var/lib/lifeboat\""
+    ))]
+    pub(super) state_dir: Option<Spanned<String>>,
+    /// One of several databases, each with a name. Use this or `database_url`, not both.
+    pub(super) database: Vec<DatabaseSection>,
+    /// The repository: an ordinary restic repository, encrypted and deduplicated.
+    pub(super) repository: RepositorySection,
+    /// What you promised. `status` and the drills hold reality against these.
+    pub(super) objectives: ObjectivesSection,
+    /// How backups are taken.
+    pub(super) backup: BackupSection,
+    /// What `verify` accepts.
+    pub(super) verify: VerifySection,
+    /// How backups are proven by restoring them.
+    pub(super) drill: DrillSection,
+    /// Where PostgreSQL's own programs are: `pg_dump`, `pg_restore`, `initdb`, `postgres`.
+    pub(super) tools: ToolsSection,
+}
+
+/// One named database.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct DatabaseSection {
+    /// The name used with `--database` and shown in lists. Letters, digits, `.`, `_` and `-`.
+    #[schemars(with = "String")]
+    #[schemars(extend("x-example" = "\"memalerts\""))]
+    pub(super) name: Spanned<String>,
+    /// Its connection string. It may hold a password: keep this file at mode 0600, or use `url_file`.
+    #[schemars(with = "Option<SecretText>")]
+    #[schemars(extend("x-example" = "\"postgresql://app@db.example/memalerts\""))]
+    pub(super) url: Option<Spanned<SecretText>>,
+    /// A file whose first line is its connection string.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-example" = "\"/etc/lifeboat/memalerts-url\""))]
+    pub(super) url_file: Option<Spanned<String>>,
+}
+
+/// Where backups are stored, and what opens them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RepositorySection {
+    /// The folder that holds the repository. This release keeps repositories in local folders only;
+    /// a mounted network folder is one.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-env" = "LIFEBOAT_REPOSITORY", "x-example" = "\"/var/backups/lifeboat\""))]
+    pub(super) path: Option<Spanned<String>>,
+    /// The same as `path`, as a `file:` URL. Set one of the two.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-example" = "\"file:///var/backups/lifeboat\""))]
+    pub(super) url: Option<Spanned<String>>,
+    /// A file whose first line is the repository's passphrase (mode 0600). Keep a copy of it
+    /// somewhere else: without it the backups cannot be read by anyone.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-env" = "LIFEBOAT_PASSWORD_FILE", "x-example" = "\"/etc/lifeboat/passphrase\""))]
+    pub(super) password_file: Option<Spanned<String>>,
+    /// A program that prints the passphrase on its first line, as a list of words; no shell is involved.
+    /// The passphrase itself can also be set in the environment, as `LIFEBOAT_PASSWORD`.
+    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(extend("x-example" = "[\"pass\", \"show\", \"lifeboat\"]"))]
+    pub(super) password_command: Option<Spanned<Vec<String>>>,
+}
+
+/// The two promises of a recovery plan.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ObjectivesSection {
+    /// RPO: how much of the newest data you can afford to lose.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "1h"))]
+    pub(super) rpo: Option<Spanned<TimeSpan>>,
+    /// RTO: how long you can afford to be down.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "1h"))]
+    pub(super) rto: Option<Spanned<TimeSpan>>,
+}
+
+/// How a backup reads the server and compresses.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct BackupSection {
+    /// Connections that read in parallel, 1 to 64.
+    #[schemars(with = "Option<u16>")]
+    #[schemars(extend("x-default" = "one per processor", "x-example" = "2"))]
+    pub(super) jobs: Option<Spanned<i64>>,
+    /// zstd's level, 1 (fast) to 19 (small).
+    #[schemars(with = "Option<i32>")]
+    #[schemars(extend("x-default" = 1))]
+    pub(super) compression_level: Option<Spanned<i64>>,
+    /// How long to wait for another session's lock on a table before the backup fails.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "1m"))]
+    pub(super) lock_timeout: Option<Spanned<TimeSpan>>,
+    /// Tables larger than this are read in slices of this size, several at a time (PostgreSQL 14 and newer).
+    #[schemars(with = "Option<ByteSize>")]
+    #[schemars(extend("x-default" = "128MiB"))]
+    pub(super) slice_size: Option<Spanned<ByteSize>>,
+}
+
+/// When a backup counts as good.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct VerifySection {
+    /// The oldest that the newest backup may be, counted from its snapshot of the database.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "2h"))]
+    pub(super) max_age: Option<Spanned<TimeSpan>>,
+}
+
+/// Rehearsals.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct DrillSection {
+    /// How long the last successful drill may be ago before `status` calls it overdue.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "7d"))]
+    pub(super) max_age: Option<Spanned<TimeSpan>>,
+    /// Connections that load in parallel, 1 to 64.
+    #[schemars(with = "Option<u16>")]
+    #[schemars(extend("x-default" = "one per processor", "x-example" = "2"))]
+    pub(super) jobs: Option<Spanned<i64>>,
+    /// The folder in which scratch servers are started. It needs room for the whole database.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-default" = "the system's temporary folder", "x-example" = "\"/var/tmp\""))]
+    pub(super) scratch_dir: Option<Spanned<String>>,
+    /// A question that the restored database must answer rightly.
+    pub(super) check: Vec<DrillCheckSection>,
+}
+
+/// One SQL check of a drill.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct DrillCheckSection {
+    /// What the report calls it.
+    #[schemars(with = "String")]
+    #[schemars(extend("x-example" = "\"people can log in\""))]
+    pub(super) name: Spanned<String>,
+    /// A query that gives one row with one column.
+    #[schemars(with = "String")]
+    #[schemars(extend("x-example" = "\"select count(*) > 0 from users\""))]
+    pub(super) sql: Spanned<String>,
+    /// The value it must give: text, a number, or `true`/`false`.
+    #[schemars(with = "ExpectedText")]
+    #[schemars(extend("x-default" = "true", "x-example" = "true"))]
+    pub(super) expect: Option<Spanned<ExpectedText>>,
+}
+
+/// A value as PostgreSQL prints it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ExpectedText(pub(super) super::Expectation);
+
+impl<'de> Deserialize<'de> for ExpectedText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use super::Expectation;
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = ExpectedText;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("text, a number, or true or false")
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(ExpectedText(Expectation::Boolean(value)))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(ExpectedText(Expectation::Number(value.to_string())))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(ExpectedText(Expectation::Number(value.to_string())))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+                Ok(ExpectedText(Expectation::Text(value.to_owned())))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for ExpectedText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "value".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}
+
+/// PostgreSQL's own programs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ToolsSection {
+    /// The folder to take them from. Without it Lifeboat looks in the usual places and takes a version
+    /// that fits the server.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-example" = "\"/usr/lib/postgresql/16/bin\""))]
+    pub(super) bin_dir: Option<Spanned<String>>,
+    /// Words put before each of them, to run `pg_dump` and `pg_restore` inside a container.
+    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(extend("x-example" = "[\"docker\", \"exec\", \"-i\", \"memalerts_postgres\"]"))]
+    pub(super) prefix: Option<Spanned<Vec<String>>>,
+}

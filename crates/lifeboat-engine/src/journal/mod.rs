@@ -1,0 +1,1 @@
+//! Local history: runs, proofs and drills.
