@@ -2,4 +2,5 @@
 //!
 //! This crate knows nothing of repositories. It prints nothing, reads no environment, and never exits.
 
+pub mod census;
 pub mod instance;
