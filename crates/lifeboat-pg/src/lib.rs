@@ -2,5 +2,6 @@
 //!
 //! This crate knows nothing of repositories. It prints nothing, reads no environment, and never exits.
 
+pub mod archive;
 pub mod census;
 pub mod instance;
