@@ -14,6 +14,7 @@
     reason = "a test that cannot have its server has nothing better to do than say so and stop"
 )]
 
+pub mod awkward;
 mod database;
 pub mod faulty_storage;
 mod installed;
