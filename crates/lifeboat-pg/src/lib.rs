@@ -4,4 +4,14 @@
 
 pub mod archive;
 pub mod census;
+pub mod conninfo;
 pub mod instance;
+mod passfile;
+mod service;
+pub mod wire;
+
+pub use conninfo::{ConnInfo, ConnInfoError, Env};
+pub use wire::{
+    CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows, ServerError,
+    SqlState, quote_ident, quote_literal,
+};
