@@ -12,6 +12,6 @@ pub mod wire;
 
 pub use conninfo::{ConnInfo, ConnInfoError, Env};
 pub use wire::{
-    CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows, ServerError,
-    SqlState, quote_ident, quote_literal,
+    CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows,
+    ServerError, SqlState, quote_ident, quote_literal,
 };

@@ -39,14 +39,21 @@ impl PassFile {
             return Ok(None);
         };
         if !facts.is_file() {
-            return Err(ConnInfoWarning::PassFileNotPlain { path: path.to_owned() });
+            return Err(ConnInfoWarning::PassFileNotPlain {
+                path: path.to_owned(),
+            });
         }
         let mode = facts.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(ConnInfoWarning::PassFileTooOpen { path: path.to_owned(), mode });
+            return Err(ConnInfoWarning::PassFileTooOpen {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let bytes: io::Result<Vec<u8>> = fs::read(path);
-        Ok(bytes.ok().map(|bytes| PassFile::parse(&String::from_utf8_lossy(&bytes))))
+        Ok(bytes
+            .ok()
+            .map(|bytes| PassFile::parse(&String::from_utf8_lossy(&bytes))))
     }
 
     fn parse(text: &str) -> PassFile {
@@ -86,7 +93,10 @@ fn parse_line(line: &str) -> Option<Line> {
     }
     // Whatever follows the fourth colon is the password; libpq stops at an unescaped colon.
     let password = split_field(rest).map_or(rest, |(field, _)| field);
-    Some(Line { keys, password: unescape(password).into() })
+    Some(Line {
+        keys,
+        password: unescape(password).into(),
+    })
 }
 
 /// The text before the first colon that no `\` protects, and the text after it.
@@ -158,10 +168,20 @@ mod tests {
         fs::write(&path, "*:*:*:*:secret\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let warning = PassFile::read(&path).unwrap_err();
-        assert_eq!(warning, ConnInfoWarning::PassFileTooOpen { path: path.clone(), mode: 0o640 });
+        assert_eq!(
+            warning,
+            ConnInfoWarning::PassFileTooOpen {
+                path: path.clone(),
+                mode: 0o640
+            }
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(PassFile::read(&path).unwrap().is_some());
-        assert!(PassFile::read(&folder.path().join("absent")).unwrap().is_none());
+        assert!(
+            PassFile::read(&folder.path().join("absent"))
+                .unwrap()
+                .is_none()
+        );
         assert!(PassFile::read(folder.path()).is_err());
     }
 }

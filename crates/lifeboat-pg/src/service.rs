@@ -27,14 +27,21 @@ impl ServiceFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     let what = error.to_string();
-                    return Err(ConnInfoError::ServiceFile { path: path.clone(), line: 0, what });
+                    return Err(ConnInfoError::ServiceFile {
+                        path: path.clone(),
+                        line: 0,
+                        what,
+                    });
                 }
             };
             if let Some(options) = section(&text, service, path)? {
                 return Ok(options);
             }
         }
-        Err(ConnInfoError::ServiceNotFound { service: service.to_owned(), looked_in })
+        Err(ConnInfoError::ServiceNotFound {
+            service: service.to_owned(),
+            looked_in,
+        })
     }
 }
 

@@ -123,7 +123,11 @@ pub enum ConnInfoError {
 }
 
 fn join(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Something found and, by libpq's rules, not used.
@@ -152,7 +156,11 @@ impl std::fmt::Display for ConnInfoWarning {
                 path.display()
             ),
             ConnInfoWarning::PassFileNotPlain { path } => {
-                write!(f, "password file {} was not used: it is not a plain file", path.display())
+                write!(
+                    f,
+                    "password file {} was not used: it is not a plain file",
+                    path.display()
+                )
             }
         }
     }

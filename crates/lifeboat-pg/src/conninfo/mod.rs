@@ -67,7 +67,11 @@ impl fmt::Display for Host {
             _ if self.name.contains(':') => write!(f, "[{}]", self.name),
             _ => f.write_str(&self.name),
         }?;
-        if self.port == 5432 { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == 5432 {
+            Ok(())
+        } else {
+            write!(f, ":{}", self.port)
+        }
     }
 }
 
@@ -312,13 +316,19 @@ impl ConnInfo {
     /// The same server and role, another database.
     #[must_use]
     pub fn with_database(&self, name: &str) -> ConnInfo {
-        ConnInfo { database: name.to_owned(), ..self.clone() }
+        ConnInfo {
+            database: name.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// The same, under another `application_name`.
     #[must_use]
     pub fn with_application_name(&self, name: &str) -> ConnInfo {
-        ConnInfo { application_name: Some(name.to_owned()), ..self.clone() }
+        ConnInfo {
+            application_name: Some(name.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// For people: `memalerts at db.example:5432`. Never a secret.
@@ -340,7 +350,10 @@ impl Host {
     /// What `.pgpass` knows this host by: libpq writes `localhost` for the default socket's folder.
     fn passfile_name(&self) -> String {
         if self.name.is_empty() {
-            return self.address.map(|address| address.to_string()).unwrap_or_default();
+            return self
+                .address
+                .map(|address| address.to_string())
+                .unwrap_or_default();
         }
         if resolve::DEFAULT_SOCKET_FOLDERS.contains(&self.name.as_str()) {
             return "localhost".to_owned();

@@ -22,11 +22,19 @@ pub(super) struct Known {
 }
 
 const fn known(name: &'static str, env: &'static str, treatment: Use) -> Known {
-    Known { name, env: Some(env), treatment }
+    Known {
+        name,
+        env: Some(env),
+        treatment,
+    }
 }
 
 const fn no_env(name: &'static str, treatment: Use) -> Known {
-    Known { name, env: None, treatment }
+    Known {
+        name,
+        env: None,
+        treatment,
+    }
 }
 
 use Use::{Harmless, Honoured, Only};
@@ -53,8 +61,16 @@ pub(super) const KNOWN: &[Known] = &[
     known("sslrootcert", "PGSSLROOTCERT", Honoured),
     known("sslcrl", "PGSSLCRL", Honoured),
     known("sslsni", "PGSSLSNI", Honoured),
-    known("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", Honoured),
-    known("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", Honoured),
+    known(
+        "ssl_min_protocol_version",
+        "PGSSLMINPROTOCOLVERSION",
+        Honoured,
+    ),
+    known(
+        "ssl_max_protocol_version",
+        "PGSSLMAXPROTOCOLVERSION",
+        Honoured,
+    ),
     known("require_auth", "PGREQUIREAUTH", Honoured),
     known("target_session_attrs", "PGTARGETSESSIONATTRS", Honoured),
     no_env("keepalives", Honoured),

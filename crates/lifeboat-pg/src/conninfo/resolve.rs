@@ -11,8 +11,8 @@ use super::error::{ConnInfoError, ConnInfoWarning};
 use super::options::{self, Options, Use};
 use super::text::Parsed;
 use super::{
-    ChannelBinding, ConnInfo, Env, Host, KeepAlive, RootCert, SslMode, SslNegotiation, TargetSession,
-    TlsSettings,
+    ChannelBinding, ConnInfo, Env, Host, KeepAlive, RootCert, SslMode, SslNegotiation,
+    TargetSession, TlsSettings,
 };
 use crate::passfile::PassFile;
 use crate::service::ServiceFiles;
@@ -23,8 +23,14 @@ pub(super) const DEFAULT_SOCKET_FOLDERS: [&str; 3] =
     ["/var/run/postgresql", "/run/postgresql", "/tmp"];
 
 pub(super) fn resolve(parsed: Parsed, env: &dyn Env) -> Result<ConnInfo, ConnInfoError> {
-    let Parsed { mut options, ignored } = parsed;
-    let home = env.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let Parsed {
+        mut options,
+        ignored,
+    } = parsed;
+    let home = env
+        .get("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from);
     add_service(&mut options, env, home.as_deref())?;
     for known in options::KNOWN {
         if let Some(value) = known.env.and_then(|name| env.get(name)) {
@@ -39,7 +45,9 @@ pub(super) fn resolve(parsed: Parsed, env: &dyn Env) -> Result<ConnInfo, ConnInf
     };
     let database = options.given("dbname").unwrap_or(&user).to_owned();
     let mut warnings = Vec::new();
-    let password = options.given("password").map(|password| password.to_owned().into());
+    let password = options
+        .given("password")
+        .map(|password| password.to_owned().into());
     let passfile = match password {
         Some(_) => None,
         None => read_passfile(&options, home.as_deref(), &mut warnings),
@@ -51,8 +59,13 @@ pub(super) fn resolve(parsed: Parsed, env: &dyn Env) -> Result<ConnInfo, ConnInf
         password,
         passfile,
         tls: tls(&options, env, home.as_deref())?,
-        channel_binding: one_of(&options, "channel_binding", "disable, prefer or require", CHANNEL_BINDINGS)?
-            .unwrap_or(ChannelBinding::Prefer),
+        channel_binding: one_of(
+            &options,
+            "channel_binding",
+            "disable, prefer or require",
+            CHANNEL_BINDINGS,
+        )?
+        .unwrap_or(ChannelBinding::Prefer),
         require_auth: require_auth(&options)?,
         connect_timeout: connect_timeout(&options)?,
         application_name: options
@@ -73,8 +86,11 @@ fn add_service(
     env: &dyn Env,
     home: Option<&Path>,
 ) -> Result<(), ConnInfoError> {
-    let Some(service) =
-        options.given("service").map(str::to_owned).or_else(|| env.get("PGSERVICE")).filter(|s| !s.is_empty())
+    let Some(service) = options
+        .given("service")
+        .map(str::to_owned)
+        .or_else(|| env.get("PGSERVICE"))
+        .filter(|s| !s.is_empty())
     else {
         return Ok(());
     };
@@ -82,11 +98,18 @@ fn add_service(
         personal: options
             .given("servicefile")
             .map(PathBuf::from)
-            .or_else(|| env.get("PGSERVICEFILE").filter(|path| !path.is_empty()).map(PathBuf::from))
+            .or_else(|| {
+                env.get("PGSERVICEFILE")
+                    .filter(|path| !path.is_empty())
+                    .map(PathBuf::from)
+            })
             .or_else(|| home.map(|home| home.join(".pg_service.conf"))),
         system: match env.get("PGSYSCONFDIR").filter(|folder| !folder.is_empty()) {
             Some(folder) => vec![Path::new(&folder).join("pg_service.conf")],
-            None => vec!["/etc/postgresql-common/pg_service.conf".into(), "/etc/pg_service.conf".into()],
+            None => vec![
+                "/etc/postgresql-common/pg_service.conf".into(),
+                "/etc/pg_service.conf".into(),
+            ],
         },
     };
     for (name, value) in files.find(&service)? {
@@ -94,7 +117,10 @@ fn add_service(
             Some(known) => options.set_default(known.name, value),
             None => {
                 let nearest = options::nearest(&name);
-                return Err(ConnInfoError::UnknownOption { name: Some(name), nearest });
+                return Err(ConnInfoError::UnknownOption {
+                    name: Some(name),
+                    nearest,
+                });
             }
         }
     }
@@ -103,13 +129,18 @@ fn add_service(
 
 fn refuse_unsupported(options: &Options) -> Result<(), ConnInfoError> {
     for (name, value) in options.iter() {
-        let Some(known) = options::find(name) else { continue };
+        let Some(known) = options::find(name) else {
+            continue;
+        };
         if let Use::Only(allowed) = known.treatment
             && !value.is_empty()
             && !allowed.contains(&value)
         {
             let value = (allowed.len() > 1).then(|| value.to_owned());
-            return Err(ConnInfoError::Unsupported { option: known.name, value });
+            return Err(ConnInfoError::Unsupported {
+                option: known.name,
+                value,
+            });
         }
     }
     Ok(())
@@ -117,10 +148,17 @@ fn refuse_unsupported(options: &Options) -> Result<(), ConnInfoError> {
 
 fn hosts(options: &Options) -> Result<Vec<Host>, ConnInfoError> {
     let list = |name: &str| -> Vec<String> {
-        options.given(name).map_or_else(Vec::new, |text| text.split(',').map(|s| s.trim().to_owned()).collect())
+        options.given(name).map_or_else(Vec::new, |text| {
+            text.split(',').map(|s| s.trim().to_owned()).collect()
+        })
     };
     let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
-    let count = if addresses.is_empty() { names.len() } else { addresses.len() }.max(1);
+    let count = if addresses.is_empty() {
+        names.len()
+    } else {
+        addresses.len()
+    }
+    .max(1);
     if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
         return Err(ConnInfoError::CountMismatch {
             option: "hostaddr",
@@ -129,11 +167,20 @@ fn hosts(options: &Options) -> Result<Vec<Host>, ConnInfoError> {
         });
     }
     if ports.len() > 1 && ports.len() != count {
-        return Err(ConnInfoError::CountMismatch { option: "port", hosts: count, others: ports.len() });
+        return Err(ConnInfoError::CountMismatch {
+            option: "port",
+            hosts: count,
+            others: ports.len(),
+        });
     }
     (0..count)
         .map(|index| {
-            let port = port(ports.get(index).or_else(|| ports.first()).map_or("", String::as_str))?;
+            let port = port(
+                ports
+                    .get(index)
+                    .or_else(|| ports.first())
+                    .map_or("", String::as_str),
+            )?;
             let address = match addresses.get(index).map(String::as_str) {
                 None | Some("") => None,
                 Some(text) => Some(IpAddr::from_str(text).map_err(|_| ConnInfoError::Invalid {
@@ -146,7 +193,11 @@ fn hosts(options: &Options) -> Result<Vec<Host>, ConnInfoError> {
             if name.is_empty() && address.is_none() {
                 name = default_socket_folder(port);
             }
-            Ok(Host { name, address, port })
+            Ok(Host {
+                name,
+                address,
+                port,
+            })
         })
         .collect()
 }
@@ -156,19 +207,28 @@ fn hosts(options: &Options) -> Result<Vec<Host>, ConnInfoError> {
 fn port(text: &str) -> Result<u16, ConnInfoError> {
     match text {
         "" => Ok(5432),
-        text => text.parse().ok().filter(|port| *port != 0).ok_or(ConnInfoError::Invalid {
-            option: "port",
-            expected: "a number from 1 to 65535",
-            value: None,
-        }),
+        text => text
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(ConnInfoError::Invalid {
+                option: "port",
+                expected: "a number from 1 to 65535",
+                value: None,
+            }),
     }
 }
 
 fn default_socket_folder(port: u16) -> String {
     let folders = DEFAULT_SOCKET_FOLDERS.iter().map(Path::new);
-    let with_socket = folders.clone().find(|folder| folder.join(format!(".s.PGSQL.{port}")).exists());
+    let with_socket = folders
+        .clone()
+        .find(|folder| folder.join(format!(".s.PGSQL.{port}")).exists());
     let chosen = with_socket.or_else(|| folders.clone().find(|folder| folder.is_dir()));
-    chosen.unwrap_or(Path::new("/tmp")).to_string_lossy().into_owned()
+    chosen
+        .unwrap_or(Path::new("/tmp"))
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// libpq's default is the effective user's name, not `$USER`; the variables are the last resort for
@@ -183,7 +243,9 @@ fn system_user(env: &dyn Env) -> Option<String> {
         })
     });
     let named = |name: &str| env.get(name).filter(|value| !value.is_empty());
-    from_file.or_else(|| named("USER")).or_else(|| named("LOGNAME"))
+    from_file
+        .or_else(|| named("USER"))
+        .or_else(|| named("LOGNAME"))
 }
 
 fn read_passfile(
@@ -204,14 +266,23 @@ fn read_passfile(
     }
 }
 
-fn tls(options: &Options, env: &dyn Env, home: Option<&Path>) -> Result<TlsSettings, ConnInfoError> {
+fn tls(
+    options: &Options,
+    env: &dyn Env,
+    home: Option<&Path>,
+) -> Result<TlsSettings, ConnInfoError> {
     let system_roots = options.given("sslrootcert") == Some("system");
     let written = one_of(options, "sslmode", SSL_MODES_EXPECTED, SSL_MODES)?;
     let mode = match written {
         Some(mode) => mode,
         None if system_roots => SslMode::VerifyFull,
         // An old variable that libpq still honours.
-        None if env.get("PGREQUIRESSL").is_some_and(|value| value.starts_with('1')) => SslMode::Require,
+        None if env
+            .get("PGREQUIRESSL")
+            .is_some_and(|value| value.starts_with('1')) =>
+        {
+            SslMode::Require
+        }
         None => SslMode::Prefer,
     };
     let mode_text = || options.given("sslmode").unwrap_or("prefer").to_owned();
@@ -222,7 +293,10 @@ fn tls(options: &Options, env: &dyn Env, home: Option<&Path>) -> Result<TlsSetti
         options,
         "sslnegotiation",
         "postgres or direct",
-        &[("postgres", SslNegotiation::Postgres), ("direct", SslNegotiation::Direct)],
+        &[
+            ("postgres", SslNegotiation::Postgres),
+            ("direct", SslNegotiation::Direct),
+        ],
     )?
     .unwrap_or(SslNegotiation::Postgres);
     if negotiation == SslNegotiation::Direct && mode < SslMode::Require {
@@ -238,7 +312,12 @@ fn tls(options: &Options, env: &dyn Env, home: Option<&Path>) -> Result<TlsSetti
             options,
             option,
             "TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3",
-            &[("TLSv1", 10), ("TLSv1.1", 11), ("TLSv1.2", 12), ("TLSv1.3", 13)],
+            &[
+                ("TLSv1", 10),
+                ("TLSv1.1", 11),
+                ("TLSv1.2", 12),
+                ("TLSv1.3", 13),
+            ],
         )
     };
     let newest = version("ssl_max_protocol_version")?;
@@ -290,13 +369,31 @@ const TARGETS: &[(&str, TargetSession)] = &[
 ];
 
 /// Methods of `require_auth`; a list of `!method` excludes.
-const AUTH_METHODS: [&str; 7] = ["password", "md5", "gss", "sspi", "scram-sha-256", "none", "oauth"];
+const AUTH_METHODS: [&str; 7] = [
+    "password",
+    "md5",
+    "gss",
+    "sspi",
+    "scram-sha-256",
+    "none",
+    "oauth",
+];
 
 fn require_auth(options: &Options) -> Result<Vec<String>, ConnInfoError> {
-    let Some(text) = options.given("require_auth") else { return Ok(Vec::new()) };
-    let methods: Vec<String> = text.split(',').map(|method| method.trim().to_owned()).collect();
-    let excluded = methods.iter().filter(|method| method.starts_with('!')).count();
-    let known = methods.iter().all(|method| AUTH_METHODS.contains(&method.trim_start_matches('!')));
+    let Some(text) = options.given("require_auth") else {
+        return Ok(Vec::new());
+    };
+    let methods: Vec<String> = text
+        .split(',')
+        .map(|method| method.trim().to_owned())
+        .collect();
+    let excluded = methods
+        .iter()
+        .filter(|method| method.starts_with('!'))
+        .count();
+    let known = methods
+        .iter()
+        .all(|method| AUTH_METHODS.contains(&method.trim_start_matches('!')));
     if !known || (excluded != 0 && excluded != methods.len()) {
         return Err(ConnInfoError::Invalid {
             option: "require_auth",
@@ -316,7 +413,9 @@ fn connect_timeout(options: &Options) -> Result<Option<Duration>, ConnInfoError>
 
 fn keepalive(options: &Options) -> Result<KeepAlive, ConnInfoError> {
     let seconds = |name| -> Result<Option<Duration>, ConnInfoError> {
-        Ok(number(options, name)?.filter(|n| *n > 0).map(|n| Duration::from_secs(n.unsigned_abs())))
+        Ok(number(options, name)?
+            .filter(|n| *n > 0)
+            .map(|n| Duration::from_secs(n.unsigned_abs())))
     };
     let count = number(options, "keepalives_count")?.and_then(|n| u32::try_from(n).ok());
     let limit = number(options, "tcp_user_timeout")?.filter(|n| *n > 0);
@@ -330,7 +429,9 @@ fn keepalive(options: &Options) -> Result<KeepAlive, ConnInfoError> {
 }
 
 fn number(options: &Options, option: &'static str) -> Result<Option<i64>, ConnInfoError> {
-    let Some(text) = options.given(option) else { return Ok(None) };
+    let Some(text) = options.given(option) else {
+        return Ok(None);
+    };
     let invalid = || ConnInfoError::Invalid {
         option,
         expected: "a whole number",
@@ -346,9 +447,15 @@ fn one_of<T: Copy>(
     expected: &'static str,
     values: &[(&str, T)],
 ) -> Result<Option<T>, ConnInfoError> {
-    let Some(text) = options.given(option) else { return Ok(None) };
+    let Some(text) = options.given(option) else {
+        return Ok(None);
+    };
     match values.iter().find(|(name, _)| *name == text) {
         Some((_, value)) => Ok(Some(*value)),
-        None => Err(ConnInfoError::Invalid { option, expected, value: Some(text.to_owned()) }),
+        None => Err(ConnInfoError::Invalid {
+            option,
+            expected,
+            value: Some(text.to_owned()),
+        }),
     }
 }

@@ -28,14 +28,21 @@ const FOREIGN_PARAMETERS: &[&str] = &[
 
 pub(super) fn parse(text: &str) -> Result<Parsed, ConnInfoError> {
     let text = text.trim();
-    if let Some(rest) = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+    if let Some(rest) = text
+        .strip_prefix("postgresql://")
+        .or_else(|| text.strip_prefix("postgres://"))
+    {
         return parse_uri(rest);
     }
     if let Some((scheme, _)) = text.split_once("://")
         && !scheme.is_empty()
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:_".contains(c))
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.:_".contains(c))
     {
-        return Err(ConnInfoError::Scheme { scheme: scheme.to_owned() });
+        return Err(ConnInfoError::Scheme {
+            scheme: scheme.to_owned(),
+        });
     }
     if !text.is_empty() && !text.contains('=') {
         return Err(ConnInfoError::NotAConnectionString);
@@ -50,7 +57,9 @@ fn parse_pairs(text: &str) -> Result<Parsed, ConnInfoError> {
     let mut rest = text.trim_start();
     let mut previous: Option<&'static str> = None;
     while !rest.is_empty() {
-        let name_end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(rest.len());
+        let name_end = rest
+            .find(|c: char| c == '=' || c.is_ascii_whitespace())
+            .unwrap_or(rest.len());
         let name = &rest[..name_end];
         let Some(after) = rest[name_end..].trim_start().strip_prefix('=') else {
             return Err(match previous {
@@ -89,7 +98,9 @@ fn pair_value<'a>(text: &'a str, option: &str) -> Result<(String, &'a str), Conn
         }
     }
     if quoted {
-        return Err(ConnInfoError::UnterminatedQuote { option: option.to_owned() });
+        return Err(ConnInfoError::UnterminatedQuote {
+            option: option.to_owned(),
+        });
     }
     Ok((value, ""))
 }
@@ -119,7 +130,9 @@ fn parse_uri(rest: &str) -> Result<Parsed, ConnInfoError> {
                 parsed.options.set("user", decode(user, "user")?);
             }
             if let Some(password) = password.filter(|password| !password.is_empty()) {
-                parsed.options.set("password", decode(password, "password")?);
+                parsed
+                    .options
+                    .set("password", decode(password, "password")?);
             }
             &before_query[at + 1..]
         }
@@ -132,10 +145,17 @@ fn parse_uri(rest: &str) -> Result<Parsed, ConnInfoError> {
     // libpq would take a second "@" for a part of the host's name, and a "/" in the password for the
     // end of the host; both then show up in its error texts. They are refused before that can happen.
     if authority.contains('@') {
-        return Err(ConnInfoError::Unescaped { part: "user or password", character: '@' });
+        return Err(ConnInfoError::Unescaped {
+            part: "user or password",
+            character: '@',
+        });
     }
     if database.is_some_and(|database| database.contains('@')) {
-        let part = if authority.contains(':') { "user or password" } else { "database name" };
+        let part = if authority.contains(':') {
+            "user or password"
+        } else {
+            "database name"
+        };
         let character = if authority.contains(':') { '/' } else { '@' };
         return Err(ConnInfoError::Unescaped { part, character });
     }
@@ -147,9 +167,15 @@ fn parse_uri(rest: &str) -> Result<Parsed, ConnInfoError> {
         parsed.options.set("port", decode(&ports, "port")?);
     }
     if let Some(database) = database.filter(|database| !database.is_empty()) {
-        parsed.options.set("dbname", decode(database, "database name")?);
+        parsed
+            .options
+            .set("dbname", decode(database, "database name")?);
     }
-    for parameter in query.unwrap_or("").split('&').filter(|parameter| !parameter.is_empty()) {
+    for parameter in query
+        .unwrap_or("")
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
+    {
         parse_parameter(parameter, &mut parsed)?;
     }
     Ok(parsed)
@@ -184,7 +210,14 @@ fn split_authority(authority: &str) -> Result<(String, String), ConnInfoError> {
         ports.push(port);
     }
     let any_port = ports.iter().any(|port| !port.is_empty());
-    Ok((hosts.join(","), if any_port { ports.join(",") } else { String::new() }))
+    Ok((
+        hosts.join(","),
+        if any_port {
+            ports.join(",")
+        } else {
+            String::new()
+        },
+    ))
 }
 
 fn parse_parameter(parameter: &str, parsed: &mut Parsed) -> Result<(), ConnInfoError> {
@@ -206,7 +239,10 @@ fn parse_parameter(parameter: &str, parsed: &mut Parsed) -> Result<(), ConnInfoE
     if !FOREIGN_PARAMETERS.contains(&name.as_str())
         && let Some(nearest) = options::nearest(&name)
     {
-        return Err(ConnInfoError::UnknownOption { name: Some(name), nearest: Some(nearest) });
+        return Err(ConnInfoError::UnknownOption {
+            name: Some(name),
+            nearest: Some(nearest),
+        });
     }
     parsed.ignored.push((name, value));
     Ok(())
@@ -214,7 +250,9 @@ fn parse_parameter(parameter: &str, parsed: &mut Parsed) -> Result<(), ConnInfoE
 
 /// `%XX` to bytes. libpq leaves `+` alone, and refuses `%00`.
 fn decode(text: &str, part: &str) -> Result<String, ConnInfoError> {
-    let bad = || ConnInfoError::PercentEncoding { part: part.to_owned() };
+    let bad = || ConnInfoError::PercentEncoding {
+        part: part.to_owned(),
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -224,7 +262,9 @@ fn decode(text: &str, part: &str) -> Result<String, ConnInfoError> {
         }
         let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
         let (high, low) = (digit(rest.next()), digit(rest.next()));
-        let (Some(high), Some(low)) = (high, low) else { return Err(bad()) };
+        let (Some(high), Some(low)) = (high, low) else {
+            return Err(bad());
+        };
         match u8::try_from(high * 16 + low) {
             Ok(0) | Err(_) => return Err(bad()),
             Ok(value) => bytes.push(value),

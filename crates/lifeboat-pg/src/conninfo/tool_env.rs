@@ -18,13 +18,21 @@ impl ConnInfo {
     pub fn tool_env(&self) -> Vec<(&'static str, OsString)> {
         let mut env: Vec<(&'static str, OsString)> = Vec::new();
         let list = |f: &dyn Fn(&super::Host) -> String| -> OsString {
-            self.hosts.iter().map(f).collect::<Vec<_>>().join(",").into()
+            self.hosts
+                .iter()
+                .map(f)
+                .collect::<Vec<_>>()
+                .join(",")
+                .into()
         };
         if self.hosts.iter().any(|host| !host.name.is_empty()) {
             env.push(("PGHOST", list(&|host| host.name.clone())));
         }
         if self.hosts.iter().any(|host| host.address.is_some()) {
-            env.push(("PGHOSTADDR", list(&|h| h.address.map(|a| a.to_string()).unwrap_or_default())));
+            env.push((
+                "PGHOSTADDR",
+                list(&|h| h.address.map(|a| a.to_string()).unwrap_or_default()),
+            ));
         }
         env.push(("PGPORT", list(&|host| host.port.to_string())));
         env.push(("PGUSER", self.user.clone().into()));
@@ -86,7 +94,11 @@ impl ConnInfo {
 
     /// Gives a child this connection and nothing of our own environment's.
     pub fn apply_to(&self, command: &mut Command) {
-        for name in KNOWN.iter().filter_map(|known| known.env).chain(OTHER_VARIABLES.iter().copied()) {
+        for name in KNOWN
+            .iter()
+            .filter_map(|known| known.env)
+            .chain(OTHER_VARIABLES.iter().copied())
+        {
             command.env_remove(name);
         }
         command.envs(self.tool_env());

@@ -6,7 +6,9 @@ use std::io;
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -54,7 +56,11 @@ pub(crate) struct Greeting {
     pub notices: Vec<ServerError>,
 }
 
-pub(crate) fn log_in(channel: &mut Channel, info: &ConnInfo, host: &Host) -> Result<Greeting, PgError> {
+pub(crate) fn log_in(
+    channel: &mut Channel,
+    info: &ConnInfo,
+    host: &Host,
+) -> Result<Greeting, PgError> {
     send_startup(channel, info)?;
     let mut greeting = Greeting::default();
     let mut login = Login {
@@ -81,7 +87,9 @@ pub(crate) fn log_in(channel: &mut Channel, info: &ConnInfo, host: &Host) -> Res
             // Until the server has proven itself, nothing else may come: an impostor could otherwise
             // skip the proof and go straight on.
             _ if !login.done => {
-                return Err(PgError::protocol("a message came before the login was complete"));
+                return Err(PgError::protocol(
+                    "a message came before the login was complete",
+                ));
             }
             backend::PARAMETER_STATUS_TAG => {
                 if let Some((name, value)) = parameter(body) {
@@ -96,7 +104,9 @@ pub(crate) fn log_in(channel: &mut Channel, info: &ConnInfo, host: &Host) -> Res
             }
             backend::READY_FOR_QUERY_TAG => return Ok(greeting),
             tag => {
-                return Err(PgError::protocol(format!("message type 0x{tag:02x} during startup")));
+                return Err(PgError::protocol(format!(
+                    "message type 0x{tag:02x} during startup"
+                )));
             }
         }
     }
@@ -169,7 +179,9 @@ impl Login<'_> {
             }
             Message::AuthenticationSaslFinal(body) => {
                 let mut scram = self.scram.take().ok_or_else(out_of_turn)?;
-                scram.finish(body.data()).map_err(|error| self.error(AuthError::Scram(error)))
+                scram
+                    .finish(body.data())
+                    .map_err(|error| self.error(AuthError::Scram(error)))
             }
             Message::AuthenticationGss | Message::AuthenticationKerberosV5 => {
                 Err(self.unsupported("GSSAPI"))
@@ -195,7 +207,10 @@ impl Login<'_> {
         let (mechanism, binding) = match hash {
             Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
                 self.bound = true;
-                (SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash))
+                (
+                    SCRAM_SHA_256_PLUS,
+                    sasl::ChannelBinding::tls_server_end_point(hash),
+                )
             }
             _ if wanted == ChannelBinding::Require => {
                 let why = match session {
@@ -224,7 +239,9 @@ impl Login<'_> {
     /// AuthenticationOk. With a SCRAM talk begun, it only counts after the server's proof.
     fn finish(&mut self) -> Result<(), PgError> {
         if self.scram.is_some() {
-            return Err(PgError::protocol("the login was accepted in the middle of SCRAM"));
+            return Err(PgError::protocol(
+                "the login was accepted in the middle of SCRAM",
+            ));
         }
         if !self.bound && self.info.channel_binding() == ChannelBinding::Require {
             let why = "the server let us in without it";
@@ -240,7 +257,9 @@ impl Login<'_> {
     fn allow(&mut self, method: &'static str) -> Result<(), PgError> {
         let rules = &self.info.require_auth;
         let excluding = rules.first().is_some_and(|rule| rule.starts_with('!'));
-        let named = rules.iter().any(|rule| rule.trim_start_matches('!') == method);
+        let named = rules
+            .iter()
+            .any(|rule| rule.trim_start_matches('!') == method);
         if !rules.is_empty() && named == excluding {
             return Err(self.error(AuthError::NotAllowed { method }));
         }
@@ -249,15 +268,22 @@ impl Login<'_> {
     }
 
     fn password(&self) -> Result<SecretString, PgError> {
-        self.password.clone().ok_or_else(|| self.error(AuthError::PasswordMissing))
+        self.password
+            .clone()
+            .ok_or_else(|| self.error(AuthError::PasswordMissing))
     }
 
     fn unsupported(&self, method: &str) -> PgError {
-        self.error(AuthError::Unsupported { method: method.to_owned() })
+        self.error(AuthError::Unsupported {
+            method: method.to_owned(),
+        })
     }
 
     fn error(&self, source: AuthError) -> PgError {
-        PgError::Auth { host: self.host.clone(), source }
+        PgError::Auth {
+            host: self.host.clone(),
+            source,
+        }
     }
 }
 
@@ -282,7 +308,10 @@ fn parse(tag: u8, body: &[u8]) -> Result<Message, PgError> {
     bytes.extend_from_slice(&[tag]);
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(body);
-    Message::parse(&mut bytes).ok().flatten().ok_or_else(unreadable)
+    Message::parse(&mut bytes)
+        .ok()
+        .flatten()
+        .ok_or_else(unreadable)
 }
 
 /// The body of a ParameterStatus: two strings, each ended by a NUL.

@@ -35,7 +35,11 @@ impl std::fmt::Debug for CancelHandle {
 
 impl CancelHandle {
     pub(super) fn new(route: Route, process_id: i32, secret_key: i32) -> CancelHandle {
-        CancelHandle(Arc::new(Target { route, process_id, secret_key }))
+        CancelHandle(Arc::new(Target {
+            route,
+            process_id,
+            secret_key,
+        }))
     }
 
     /// Asks the server to cancel. It goes by the same road as the session, encrypted if that was, and
@@ -65,9 +69,10 @@ impl CancelHandle {
             {
                 Ok(())
             }
-            Err(PgError::Timeout { .. }) => {
-                Err(PgError::Timeout { host: target.route.host.clone(), seconds: PATIENCE.as_secs() })
-            }
+            Err(PgError::Timeout { .. }) => Err(PgError::Timeout {
+                host: target.route.host.clone(),
+                seconds: PATIENCE.as_secs(),
+            }),
             Err(error) => Err(error),
         }
     }

@@ -31,12 +31,21 @@ fn element<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
             return None;
         }
         let (digits, after) = after.split_at_checked(count)?;
-        (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), after)
+        (
+            digits
+                .iter()
+                .fold(0, |sum, digit| sum << 8 | usize::from(*digit)),
+            after,
+        )
     };
     let (content, after) = after.split_at_checked(length)?;
     let whole = &bytes[..bytes.len() - after.len()];
     *rest = after;
-    Some(Element { tag, content, whole })
+    Some(Element {
+        tag,
+        content,
+        whole,
+    })
 }
 
 fn expect<'a>(rest: &mut &'a [u8], tag: u8) -> Option<Element<'a>> {
@@ -91,7 +100,9 @@ fn alternative_names(mut rest: &[u8]) -> bool {
             continue;
         }
         let mut wrapper = field.content;
-        let Some(list) = expect(&mut wrapper, SEQUENCE) else { return false };
+        let Some(list) = expect(&mut wrapper, SEQUENCE) else {
+            return false;
+        };
         let mut extensions = list.content;
         while let Some(extension) = expect(&mut extensions, SEQUENCE) {
             let mut parts = extension.content;
@@ -116,7 +127,9 @@ impl Fields<'_> {
             let mut pairs = set.content;
             while let Some(pair) = expect(&mut pairs, SEQUENCE) {
                 let mut parts = pair.content;
-                let Some(oid) = expect(&mut parts, OID) else { continue };
+                let Some(oid) = expect(&mut parts, OID) else {
+                    continue;
+                };
                 if oid.content == [0x55, 0x04, 0x03] {
                     let value = element(&mut parts)?;
                     name = Some(std::str::from_utf8(value.content).ok()?.to_owned());
@@ -155,7 +168,10 @@ fn timestamp(tag: u8, content: &[u8]) -> Option<i64> {
     let part = |at: usize| rest.get(at..at + 2)?.parse::<i8>().ok();
     let date = jiff::civil::Date::new(year, part(0)?, part(2)?).ok()?;
     let time = jiff::civil::Time::new(part(4)?, part(6)?, part(8)?, 0).ok()?;
-    let instant = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    let instant = date
+        .to_datetime(time)
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()?;
     Some(instant.timestamp().as_second())
 }
 

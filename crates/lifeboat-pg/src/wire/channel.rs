@@ -37,7 +37,12 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub fn new(stream: Stream, watch: Watch) -> Channel {
-        Channel { stream, input: Input::new(), output: BytesMut::new(), watch }
+        Channel {
+            stream,
+            input: Input::new(),
+            output: BytesMut::new(),
+            watch,
+        }
     }
 
     /// Waits for more bytes.
@@ -80,7 +85,6 @@ impl Channel {
         self.input.slice(frame.body.clone())
     }
 
-
     /// Sends all of `data`, waiting as long as it takes.
     pub fn send(&mut self, mut data: &[u8]) -> Result<(), PgError> {
         while !data.is_empty() {
@@ -106,7 +110,9 @@ impl Channel {
         self.output = output;
         sent?;
         loop {
-            let Stream::Tls(session) = &mut self.stream else { return Ok(()) };
+            let Stream::Tls(session) = &mut self.stream else {
+                return Ok(());
+            };
             match session.flush() {
                 Ok(()) => return Ok(()),
                 Err(error) if is_wake_up(&error) => self.watch.check().map_err(stopped)?,
@@ -141,6 +147,9 @@ pub(crate) fn lost(error: io::Error) -> PgError {
 pub(crate) fn stopped(stop: Stop) -> PgError {
     match stop {
         Stop::Interrupted => PgError::Interrupted,
-        Stop::Deadline => PgError::Timeout { host: String::new(), seconds: 0 },
+        Stop::Deadline => PgError::Timeout {
+            host: String::new(),
+            seconds: 0,
+        },
     }
 }

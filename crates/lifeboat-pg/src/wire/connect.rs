@@ -96,12 +96,18 @@ fn one_host(
     wanted: TargetSession,
 ) -> Result<Connection, PgError> {
     let limit = options.connect_timeout.or(info.connect_timeout());
-    let watch = Watch { interrupt: options.interrupt.clone(), deadline: deadline(limit) };
+    let watch = Watch {
+        interrupt: options.interrupt.clone(),
+        deadline: deadline(limit),
+    };
     let naming = |error| name_the_host(error, host, limit);
     let session = log_in_somewhere(info, host, &watch).map_err(naming)?;
     let mut connection = Connection::begin(session);
     if !suits(&mut connection, wanted).map_err(naming)? {
-        return Err(PgError::WrongSessionKind { host: host.to_string(), wanted: wanted.name() });
+        return Err(PgError::WrongSessionKind {
+            host: host.to_string(),
+            wanted: wanted.name(),
+        });
     }
     connection.forget_deadline();
     Ok(connection)
@@ -163,7 +169,12 @@ fn log_in_somewhere(info: &ConnInfo, host: &Host, watch: &Watch) -> Result<Sessi
 }
 
 /// The order of plain and encrypted attempts that a mode stands for.
-fn log_in(info: &ConnInfo, host: &Host, endpoint: Endpoint, watch: &Watch) -> Result<Session, PgError> {
+fn log_in(
+    info: &ConnInfo,
+    host: &Host,
+    endpoint: Endpoint,
+    watch: &Watch,
+) -> Result<Session, PgError> {
     let plain = |endpoint| attempt(info, host, endpoint, None, false, watch);
     // libpq never encrypts over a Unix socket, whatever the mode.
     if matches!(endpoint, Endpoint::Unix(_)) {
@@ -199,7 +210,10 @@ fn refused_by_rule(error: &PgError) -> bool {
 }
 
 fn encryption(info: &ConnInfo, host: &Host) -> Result<Encryption, PgError> {
-    let tls_error = |reason| PgError::Tls { host: host.to_string(), reason };
+    let tls_error = |reason| PgError::Tls {
+        host: host.to_string(),
+        reason,
+    };
     let settings = info.tls();
     Ok(Encryption {
         config: Arc::new(verify::config(settings, host).map_err(tls_error)?),
@@ -228,16 +242,26 @@ fn attempt(
     }
     let mut channel = Channel::new(stream, watch.clone());
     let greeting = auth::log_in(&mut channel, info, host)?;
-    Ok(Session { channel, greeting, route })
+    Ok(Session {
+        channel,
+        greeting,
+        route,
+    })
 }
 
 /// Connects and, where asked, encrypts. With `must_encrypt` off, a server without TLS is used plain.
 pub(crate) fn open(route: &Route, must_encrypt: bool, watch: &Watch) -> Result<Stream, PgError> {
-    let tls_error = |reason: String| PgError::Tls { host: route.host.clone(), reason };
+    let tls_error = |reason: String| PgError::Tls {
+        host: route.host.clone(),
+        reason,
+    };
     let socket = Socket::connect(&route.endpoint, &route.keepalive, watch).map_err(|source| {
         match stop_inside(&source) {
             Some(stop) => stopped(stop),
-            None => PgError::Connect { host: route.host.clone(), source },
+            None => PgError::Connect {
+                host: route.host.clone(),
+                source,
+            },
         }
     })?;
     let Some(encryption) = &route.encryption else {
@@ -250,16 +274,27 @@ pub(crate) fn open(route: &Route, must_encrypt: bool, watch: &Watch) -> Result<S
             b'N' => return Err(tls_error("the server does not offer encryption".to_owned())),
             // An 'E' would be an error message, but from someone unknown over a plain connection: its
             // text is not worth showing.
-            _ => return Err(tls_error("the server does not know what encryption is".to_owned())),
+            _ => {
+                return Err(tls_error(
+                    "the server does not know what encryption is".to_owned(),
+                ));
+            }
         }
     }
-    let session = TlsSession::start(socket, encryption.config.clone(), encryption.name.clone(), watch)
-        .map_err(|error| match stop_inside(&error) {
-            Some(stop) => stopped(stop),
-            None => tls_error(describe(&error)),
-        })?;
+    let session = TlsSession::start(
+        socket,
+        encryption.config.clone(),
+        encryption.name.clone(),
+        watch,
+    )
+    .map_err(|error| match stop_inside(&error) {
+        Some(stop) => stopped(stop),
+        None => tls_error(describe(&error)),
+    })?;
     if encryption.direct && !session.negotiated_postgres() {
-        return Err(tls_error("the server did not agree to speak PostgreSQL's protocol".to_owned()));
+        return Err(tls_error(
+            "the server did not agree to speak PostgreSQL's protocol".to_owned(),
+        ));
     }
     Ok(Stream::Tls(Box::new(session)))
 }
@@ -293,7 +328,10 @@ fn ask_for_tls(socket: &Socket, watch: &Watch) -> io::Result<u8> {
 fn broken(error: io::Error, host: &str) -> PgError {
     match stop_inside(&error) {
         Some(stop) => stopped(stop),
-        None => PgError::Connect { host: host.to_owned(), source: error },
+        None => PgError::Connect {
+            host: host.to_owned(),
+            source: error,
+        },
     }
 }
 
@@ -301,17 +339,24 @@ fn unreachable(error: io::Error, host: &Host) -> PgError {
     match stop_inside(&error) {
         Some(Stop::Interrupted) => PgError::Interrupted,
         Some(stop) => stopped(stop),
-        None => PgError::Connect { host: host.to_string(), source: error },
+        None => PgError::Connect {
+            host: host.to_string(),
+            source: error,
+        },
     }
 }
 
 /// rustls's own words, without the Debug texts it uses for certificate errors.
 fn describe(error: &io::Error) -> String {
     use rustls::{CertificateError as Bad, Error};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidCertificate(bad)) => match bad {
-            Bad::UnknownIssuer => "the server's certificate comes from an unknown authority".to_owned(),
+            Bad::UnknownIssuer => {
+                "the server's certificate comes from an unknown authority".to_owned()
+            }
             Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
                 "the server's certificate is for another host name".to_owned()
             }

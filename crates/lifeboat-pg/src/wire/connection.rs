@@ -57,7 +57,11 @@ impl Connection {
     }
 
     pub(super) fn begin(session: Session) -> Connection {
-        let Session { channel, greeting, route } = session;
+        let Session {
+            channel,
+            greeting,
+            route,
+        } = session;
         Connection {
             channel,
             parameters: greeting.parameters,
@@ -99,7 +103,9 @@ impl Connection {
         loop {
             let frame = self.next_frame()?;
             match frame.tag {
-                backend::ROW_DESCRIPTION_TAG => rows = self.guard(|c| Rows::describe(c.body(&frame)))?,
+                backend::ROW_DESCRIPTION_TAG => {
+                    rows = self.guard(|c| Rows::describe(c.body(&frame)))?
+                }
                 backend::DATA_ROW_TAG => {
                     if let Err(error) = rows.push(self.channel.body(&frame)) {
                         return Err(self.after_refusal(error));
@@ -288,7 +294,10 @@ pub(super) fn unexpected(tag: u8) -> PgError {
 pub(super) fn rows_in_tag(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
     let last = tag.rsplit(|byte| *byte == b' ').next().unwrap_or(tag);
-    std::str::from_utf8(last).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    std::str::from_utf8(last)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 /// An identifier as SQL wants it: always quoted, since the list of reserved words grows.

@@ -77,7 +77,9 @@ impl Connection {
                             let missing = || PgError::protocol("a COPY that never completed");
                             return rows.ok_or_else(missing).map_err(CopyOutError::Pg);
                         }
-                        backend::ERROR_RESPONSE_TAG => return Err(self.server_error(&frame).into()),
+                        backend::ERROR_RESPONSE_TAG => {
+                            return Err(self.server_error(&frame).into());
+                        }
                         tag => return Err(self.fail(unexpected(tag)).into()),
                     }
                 }
@@ -88,7 +90,11 @@ impl Connection {
     /// The buffered message that is not a row, or `None` if it was one that may come at any time.
     fn next_frame_or_data(&mut self) -> Result<Option<super::input::Frame>, PgError> {
         let frame = self.guard(|channel| channel.next_frame())?;
-        Ok(if self.aside(&frame) { None } else { Some(frame) })
+        Ok(if self.aside(&frame) {
+            None
+        } else {
+            Some(frame)
+        })
     }
 
     /// Starts a `COPY … FROM STDIN`. The rows are then given to [`CopyIn::write`].
@@ -104,7 +110,11 @@ impl Connection {
             tag => return Err(self.fail(unexpected(tag))),
         }
         self.channel.output.clear();
-        Ok(CopyIn { connection: self, since_look: 0, ended: false })
+        Ok(CopyIn {
+            connection: self,
+            since_look: 0,
+            ended: false,
+        })
     }
 }
 
@@ -160,7 +170,9 @@ impl CopyIn<'_> {
     }
 
     fn send_piece(&mut self, piece: &[u8]) -> Result<(), PgError> {
-        let length = u32::try_from(piece.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+        let length = u32::try_from(piece.len() + 4)
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
         let head = [b'd', length[0], length[1], length[2], length[3]];
         let sent = self.connection.guard(|channel| {
             channel.send(&head)?;
@@ -174,7 +186,9 @@ impl CopyIn<'_> {
         if output.is_empty() {
             return Ok(());
         }
-        let length = u32::try_from(output.len() - 1).unwrap_or(u32::MAX).to_be_bytes();
+        let length = u32::try_from(output.len() - 1)
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
         output[1..5].copy_from_slice(&length);
         let sent = self.connection.guard(super::channel::Channel::flush);
         self.after(sent)

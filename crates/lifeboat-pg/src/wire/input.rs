@@ -39,7 +39,12 @@ pub(crate) struct Input {
 
 impl Input {
     pub fn new() -> Input {
-        Input { bytes: vec![0; BUFFER_BYTES], start: 0, end: 0, small_fills: 0 }
+        Input {
+            bytes: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            small_fills: 0,
+        }
     }
 
     /// The bytes that have arrived and are not yet consumed.
@@ -155,7 +160,12 @@ mod tests {
     #[test]
     fn frames_come_out_whole_whatever_the_reads() {
         let mut input = Input::new();
-        let bytes = [message(b'd', b"one"), message(b'd', b""), message(b'Z', b"I")].concat();
+        let bytes = [
+            message(b'd', b"one"),
+            message(b'd', b""),
+            message(b'Z', b"I"),
+        ]
+        .concat();
         let mut seen = Vec::new();
         for byte in &bytes {
             feed(&mut input, &[*byte]);
@@ -163,7 +173,14 @@ mod tests {
                 seen.push((frame.tag, input.slice(frame.body).to_vec()));
             }
         }
-        assert_eq!(seen, [(b'd', b"one".to_vec()), (b'd', vec![]), (b'Z', b"I".to_vec())]);
+        assert_eq!(
+            seen,
+            [
+                (b'd', b"one".to_vec()),
+                (b'd', vec![]),
+                (b'Z', b"I".to_vec())
+            ]
+        );
     }
 
     #[test]
@@ -183,10 +200,18 @@ mod tests {
 
     #[test]
     fn lengths_that_cannot_be_are_refused() {
-        for head in [*b"d\0\0\0\x03", *b"d\xff\xff\xff\xff", *b"Z\0\x01\0\0", *b"H\x7f\0\0\0"] {
+        for head in [
+            *b"d\0\0\0\x03",
+            *b"d\xff\xff\xff\xff",
+            *b"Z\0\x01\0\0",
+            *b"H\x7f\0\0\0",
+        ] {
             let mut input = Input::new();
             feed(&mut input, &head);
-            assert!(matches!(input.next_frame(), Err(PgError::Protocol(_))), "{head:?}");
+            assert!(
+                matches!(input.next_frame(), Err(PgError::Protocol(_))),
+                "{head:?}"
+            );
         }
     }
 }

@@ -50,7 +50,9 @@ impl Rows {
     pub fn value(&self, column: &str) -> Result<&str, PgError> {
         self.first()
             .and_then(|row| row.get(column))
-            .ok_or_else(|| PgError::Column { column: column.to_owned() })
+            .ok_or_else(|| PgError::Column {
+                column: column.to_owned(),
+            })
     }
 
     fn position(&self, column: &str) -> Option<usize> {
@@ -63,12 +65,18 @@ impl Rows {
         let (count, mut rest) = take_u16(body).ok_or_else(malformed)?;
         let mut columns = Vec::with_capacity(usize::from(count).min(1664));
         for _ in 0..count {
-            let end = rest.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
+            let end = rest
+                .iter()
+                .position(|byte| *byte == 0)
+                .ok_or_else(malformed)?;
             columns.push(String::from_utf8_lossy(&rest[..end]).into_owned());
             // Table, column number, type, size, modifier, format: 18 bytes of no use to text.
             rest = rest.get(end + 1 + 18..).ok_or_else(malformed)?;
         }
-        Ok(Rows { columns, ..Rows::default() })
+        Ok(Rows {
+            columns,
+            ..Rows::default()
+        })
     }
 
     /// Adds a DataRow's body.
@@ -76,7 +84,9 @@ impl Rows {
         let malformed = || PgError::protocol("malformed row");
         let (count, mut rest) = take_u16(body).ok_or_else(malformed)?;
         if usize::from(count) != self.columns.len() {
-            return Err(PgError::protocol("a row with another number of columns than announced"));
+            return Err(PgError::protocol(
+                "a row with another number of columns than announced",
+            ));
         }
         for column in &self.columns {
             let (length, after) = rest.split_first_chunk::<4>().ok_or_else(malformed)?;
@@ -87,8 +97,9 @@ impl Rows {
                     let length = usize::try_from(length).map_err(|_| malformed())?;
                     let (value, after) = rest.split_at_checked(length).ok_or_else(malformed)?;
                     rest = after;
-                    let value = std::str::from_utf8(value)
-                        .map_err(|_| PgError::NotUtf8 { column: column.clone() })?;
+                    let value = std::str::from_utf8(value).map_err(|_| PgError::NotUtf8 {
+                        column: column.clone(),
+                    })?;
                     self.text.push_str(value);
                     self.ends.push(Some(self.text.len()));
                 }
@@ -101,7 +112,11 @@ impl Rows {
     fn at(&self, row: usize, column: usize) -> Option<&str> {
         let index = row * self.columns.len() + column;
         let end = (*self.ends.get(index)?)?;
-        let start = self.ends[..index].iter().rev().find_map(|end| *end).unwrap_or(0);
+        let start = self.ends[..index]
+            .iter()
+            .rev()
+            .find_map(|end| *end)
+            .unwrap_or(0);
         self.text.get(start..end)
     }
 }
@@ -134,7 +149,9 @@ impl<'a> Row<'a> {
     /// # Errors
     /// [`PgError::Column`] when it is not.
     pub fn value(&self, column: &str) -> Result<&'a str, PgError> {
-        self.get(column).ok_or_else(|| PgError::Column { column: column.to_owned() })
+        self.get(column).ok_or_else(|| PgError::Column {
+            column: column.to_owned(),
+        })
     }
 
     /// A value that must be there and of type `T`, such as a number.
@@ -142,7 +159,9 @@ impl<'a> Row<'a> {
     /// # Errors
     /// [`PgError::Column`] when it is not.
     pub fn parse<T: std::str::FromStr>(&self, column: &str) -> Result<T, PgError> {
-        self.value(column)?.parse().map_err(|_| PgError::Column { column: column.to_owned() })
+        self.value(column)?.parse().map_err(|_| PgError::Column {
+            column: column.to_owned(),
+        })
     }
 
     /// A boolean as PostgreSQL prints it.
@@ -153,7 +172,9 @@ impl<'a> Row<'a> {
         match self.value(column)? {
             "t" | "true" => Ok(true),
             "f" | "false" => Ok(false),
-            _ => Err(PgError::Column { column: column.to_owned() }),
+            _ => Err(PgError::Column {
+                column: column.to_owned(),
+            }),
         }
     }
 }

@@ -44,7 +44,11 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    pub fn connect(endpoint: &Endpoint, keepalive: &KeepAlive, watch: &Watch) -> io::Result<Socket> {
+    pub fn connect(
+        endpoint: &Endpoint,
+        keepalive: &KeepAlive,
+        watch: &Watch,
+    ) -> io::Result<Socket> {
         match endpoint {
             Endpoint::Tcp(address) => connect_tcp(address, keepalive, watch).map(Socket::Tcp),
             Endpoint::Unix(path) => connect_unix(path, watch).map(Socket::Unix),
@@ -69,7 +73,10 @@ impl Socket {
     pub fn readable_now(&self) -> bool {
         let mut byte = [0];
         let peeked = rustix::net::recv(self, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(peeked, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
+        !matches!(
+            peeked,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)
+        )
     }
 
     /// A last word that must not wait: the connection is going away.
@@ -94,14 +101,25 @@ pub(crate) fn is_wake_up(error: &io::Error) -> bool {
         && error.raw_os_error() != Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
 }
 
-fn connect_tcp(address: &SocketAddr, keepalive: &KeepAlive, watch: &Watch) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+fn connect_tcp(
+    address: &SocketAddr,
+    keepalive: &KeepAlive,
+    watch: &Watch,
+) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, address) {
         Ok(()) => {}
         Err(rustix::io::Errno::INPROGRESS) => {
-            let slice = rustix::event::Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+            let slice = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 250_000_000,
+            };
             loop {
                 let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
                 match poll(&mut fds, Some(&slice)) {
@@ -162,10 +180,14 @@ pub(crate) fn look_up(name: &str, port: u16, watch: &Watch) -> io::Result<Vec<So
     }
     let (sender, receiver) = mpsc::channel();
     let owned = name.to_owned();
-    thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-        let found = (owned.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        let _ = sender.send(found);
-    })?;
+    thread::Builder::new()
+        .name("resolver".to_owned())
+        .spawn(move || {
+            let found = (owned.as_str(), port)
+                .to_socket_addrs()
+                .map(Iterator::collect::<Vec<_>>);
+            let _ = sender.send(found);
+        })?;
     loop {
         match receiver.recv_timeout(WAKE_UP) {
             Ok(found) => {

@@ -22,7 +22,9 @@ pub(crate) struct TlsSession {
 
 impl std::fmt::Debug for TlsSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsSession").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("TlsSession")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -35,7 +37,13 @@ impl TlsSession {
         watch: &Watch,
     ) -> io::Result<TlsSession> {
         let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut session = TlsSession { socket, tls, raw: vec![0; RAW_BYTES], start: 0, end: 0 };
+        let mut session = TlsSession {
+            socket,
+            tls,
+            raw: vec![0; RAW_BYTES],
+            start: 0,
+            end: 0,
+        };
         while session.tls.is_handshaking() {
             watch.check_io()?;
             let step = match session.flush() {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
-    CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer,
-    UnixTime,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName,
+    SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -47,7 +48,10 @@ pub(crate) fn config(settings: &TlsSettings, host: &Host) -> Result<ClientConfig
             check_name: settings.mode == SslMode::VerifyFull,
         },
     };
-    let verifier = Verifier { trust, provider: provider.clone() };
+    let verifier = Verifier {
+        trust,
+        provider: provider.clone(),
+    };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
@@ -68,7 +72,10 @@ pub(crate) fn config(settings: &TlsSettings, host: &Host) -> Result<ClientConfig
 
 /// The name to check and to send as SNI. A name that cannot be one in a certificate (a socket's
 /// folder never gets here) is only an error where it would be checked.
-pub(crate) fn server_name(settings: &TlsSettings, host: &Host) -> Result<ServerName<'static>, String> {
+pub(crate) fn server_name(
+    settings: &TlsSettings,
+    host: &Host,
+) -> Result<ServerName<'static>, String> {
     if let Ok(name) = ServerName::try_from(host.name.clone()) {
         return Ok(name);
     }
@@ -96,17 +103,24 @@ fn roots(settings: &TlsSettings) -> Result<Option<Roots>, String> {
             if added == 0 {
                 return Err("the system's certificate store is empty".to_owned());
             }
-            Ok(Some(Roots { store, certificates: Vec::new() }))
+            Ok(Some(Roots {
+                store,
+                certificates: Vec::new(),
+            }))
         }
         RootCert::File(path) => match certificates(path) {
             Ok(certificates) => {
                 let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(certificates.iter().cloned());
-                Ok(Some(Roots { store, certificates }))
+                Ok(Some(Roots {
+                    store,
+                    certificates,
+                }))
             }
-            Err(PemError::Absent) if must_verify => {
-                Err(format!("root certificate file {} does not exist", path.display()))
-            }
+            Err(PemError::Absent) if must_verify => Err(format!(
+                "root certificate file {} does not exist",
+                path.display()
+            )),
             Err(PemError::Absent) => Ok(None),
             Err(PemError::Unusable(what)) => {
                 Err(format!("root certificate file {}: {what}", path.display()))
@@ -120,13 +134,18 @@ fn roots(settings: &TlsSettings) -> Result<Option<Roots>, String> {
 fn client_certificate(
     settings: &TlsSettings,
 ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, String> {
-    let Some(path) = &settings.cert else { return Ok(None) };
+    let Some(path) = &settings.cert else {
+        return Ok(None);
+    };
     let chain = match certificates(path) {
         Ok(chain) => chain,
         // Like libpq: go on without. If the server wants one, it says so.
         Err(PemError::Absent) => return Ok(None),
         Err(PemError::Unusable(what)) => {
-            return Err(format!("client certificate file {}: {what}", path.display()));
+            return Err(format!(
+                "client certificate file {}: {what}",
+                path.display()
+            ));
         }
     };
     let Some(key_path) = &settings.key else {
@@ -141,8 +160,8 @@ fn client_certificate(
 /// libpq's rule: a key is 0600, or 0640 when it belongs to root.
 fn refuse_open_key(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt as _;
-    let facts =
-        fs::metadata(path).map_err(|error| format!("private key file {}: {error}", path.display()))?;
+    let facts = fs::metadata(path)
+        .map_err(|error| format!("private key file {}: {error}", path.display()))?;
     let allowed = if facts.uid() == 0 { 0o640 } else { 0o600 };
     let mode = facts.mode() & 0o777;
     // The execute bits are of no consequence and libpq ignores the owner's.
@@ -179,7 +198,9 @@ fn chain_verifier(
     roots: &Roots,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<rustls::client::WebPkiServerVerifier>>, String> {
-    let Some(path) = &settings.crl else { return Ok(None) };
+    let Some(path) = &settings.crl else {
+        return Ok(None);
+    };
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -229,10 +250,19 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let Trust::Roots { store, pinned, verifier, check_name } = &self.trust else {
+        let Trust::Roots {
+            store,
+            pinned,
+            verifier,
+            check_name,
+        } = &self.trust
+        else {
             return Ok(ServerCertVerified::assertion());
         };
-        if pinned.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
+        if pinned
+            .iter()
+            .any(|root| root.as_ref() == end_entity.as_ref())
+        {
             let valid = certificate::parse(end_entity).is_some_and(|c| c.valid_at(now.as_secs()));
             if !valid {
                 return Err(CertificateError::Expired.into());
@@ -240,7 +270,13 @@ impl ServerCertVerifier for Verifier {
         } else {
             let parsed = ParsedCertificate::try_from(end_entity)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&parsed, store, intermediates, now, algorithms)?;
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                store,
+                intermediates,
+                now,
+                algorithms,
+            )?;
             if let Some(verifier) = verifier {
                 // The name is ours to judge, by libpq's rules.
                 match verifier.verify_server_cert(
@@ -271,7 +307,12 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -293,7 +334,9 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
