@@ -1,1 +1,47 @@
-fn main() {}
+//! Tasks around the project: documents that are made from the program's own definitions.
+
+mod documents;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Tasks around the project")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Write the manual pages to docs/man.
+    Man,
+    /// Write the completion scripts to docs/completions.
+    Completions,
+    /// Write docs/configuration.md.
+    ConfigReference,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Man => documents::man(),
+        Task::Completions => documents::completions(),
+        Task::ConfigReference => documents::config_reference(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a tool for developers, with no output layer of its own"
+)]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `lifeboat` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lifeboat::run(std::env::args_os())
+}

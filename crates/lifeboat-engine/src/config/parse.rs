@@ -24,6 +24,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigErrors>
     let known: Vec<String> = reference::keys().into_iter().map(|key| key.path).collect();
     let mut errors = Vec::new();
     unknown_keys(&lines, &known, "", table.get_ref(), &schema, &mut errors);
+    // TOML's tables come sorted by name; people read from the top.
+    errors.sort_by_key(|error| match error {
+        ConfigError::UnknownKey { place, .. } => place.line,
+        _ => 0,
+    });
     ConfigErrors::check(errors)?;
 
     toml::from_str(text).map_err(|error| {

@@ -1,0 +1,158 @@
+//! The command line: one file for each command, with its flags and what it does.
+
+mod backup;
+mod check;
+pub mod completions;
+mod demo;
+mod drill;
+mod export;
+mod init;
+mod list;
+mod restore;
+mod show;
+mod status;
+mod verify;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Verbosity;
+
+/// Backup and disaster recovery for PostgreSQL that proves it works.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lifeboat",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = after_help(),
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Read this configuration file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object; progress becomes JSON lines on standard error.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more.
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+}
+
+impl GlobalArgs {
+    /// The flags as a level.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+}
+
+/// The commands, in the order a newcomer needs them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the repository, the configuration file and the recovery kit.
+    Init(init::InitArgs),
+    /// Say line by line what is ready, and how to mend what is not.
+    Check(check::CheckArgs),
+    /// Take a backup now.
+    Backup(backup::BackupArgs),
+    /// List the backups: age, size, new bytes, migration, proof.
+    List(list::ListArgs),
+    /// Show one backup, whole.
+    Show(show::ShowArgs),
+    /// Check that the newest backup, or ID, is fresh and readable; or a plain dump.
+    Verify(verify::VerifyArgs),
+    /// Restore a backup, by default into a new database beside the old one.
+    Restore(restore::RestoreArgs),
+    /// Prove a backup: restore it into a scratch server, compare, measure, remove.
+    Drill(drill::DrillArgs),
+    /// Write a backup as a custom-format file for pg_restore.
+    Export(export::ExportArgs),
+    /// Hold the objectives against reality.
+    Status(status::StatusArgs),
+    /// See all of it on a throwaway server, in two minutes.
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+impl Command {
+    /// Runs it.
+    pub fn run(&self, app: &App) -> Result<(), Failure> {
+        match self {
+            Self::Init(args) => init::run(app, args),
+            Self::Check(args) => check::run(app, args),
+            Self::Backup(args) => backup::run(app, args),
+            Self::List(args) => list::run(app, args),
+            Self::Show(args) => show::run(app, args),
+            Self::Verify(args) => verify::run(app, args),
+            Self::Restore(args) => restore::run(app, args),
+            Self::Drill(args) => drill::run(app, args),
+            Self::Export(args) => export::run(app, args),
+            Self::Status(args) => status::run(app, args),
+            Self::Demo(args) => demo::run(app, args),
+            Self::Completions(args) => completions::run(args),
+            Self::Man => completions::man(),
+        }
+    }
+
+    /// Whether it reads the configuration file. The others must work beside a broken one.
+    pub fn needs_config(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Completions(_) | Self::Man)
+    }
+}
+
+/// Chooses one of several configured databases.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DatabaseArg {
+    /// The database, when several are configured.
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+}
+
+/// `--jobs`: 1 to 64.
+pub fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(jobs) if jobs.get() <= 64 => Ok(jobs),
+        _ => Err("must be a number from 1 to 64".to_owned()),
+    }
+}
+
+/// The whole definition, for the manual, the completions and the tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn after_help() -> String {
+    format!(
+        "Configuration: --config, else $LIFEBOAT_CONFIG, ./lifeboat.toml, ~/.config/lifeboat/lifeboat.toml,\n\
+         /etc/lifeboat/lifeboat.toml. With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set,\n\
+         no file is needed.\n\n{}",
+        Exit::help()
+    )
+}

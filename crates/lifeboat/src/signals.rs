@@ -1,0 +1,27 @@
+//! SIGINT and SIGTERM: the first asks, the second insists.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::exit::Exit;
+
+/// A flag that the first SIGINT or SIGTERM sets, so that the command can end its work in order. A second
+/// one ends the process at once.
+pub fn interrupt_flag() -> io::Result<Arc<AtomicBool>> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Registered before the line that sets the flag: handlers run in order, so the first signal
+        // finds the flag unset and passes on.
+        flag::register_conditional_shutdown(
+            signal,
+            i32::from(Exit::Interrupted.code()),
+            Arc::clone(&interrupt),
+        )?;
+        flag::register(signal, Arc::clone(&interrupt))?;
+    }
+    Ok(interrupt)
+}

@@ -1,0 +1,138 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_lifeboat_global_optspecs
+    string join \n config= json q/quiet v/verbose h/help V/version
+end
+
+function __fish_lifeboat_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_lifeboat_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_lifeboat_using_subcommand
+    set -l cmd (__fish_lifeboat_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -s V -l version -d 'Print version'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "init" -d 'Make the repository, the configuration file and the recovery kit'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "check" -d 'Say line by line what is ready, and how to mend what is not'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "backup" -d 'Take a backup now'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "list" -d 'List the backups: age, size, new bytes, migration, proof'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "show" -d 'Show one backup, whole'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "verify" -d 'Check that the newest backup, or ID, is fresh and readable; or a plain dump'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "restore" -d 'Restore a backup, by default into a new database beside the old one'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "drill" -d 'Prove a backup: restore it into a scratch server, compare, measure, remove'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write a backup as a custom-format file for pg_restore'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "status" -d 'Hold the objectives against reality'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "demo" -d 'See all of it on a throwaway server, in two minutes'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l jobs -d 'Read over this many connections (default: one per processor)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-age -d 'The oldest its snapshot of the database may be (default: 2h)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l dump-dir -d 'Check a folder of pg_dump files instead: the newest match of --glob' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l glob -d 'Which files of the folder are dumps, with `*` and `?` (default: *.dump)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l file -d 'Check this dump instead' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l read-data -d 'Read, open and hash every stored byte it needs'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l to -d 'Restore into a new database of this name, beside the old one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l server -d 'Make the new database on this server, not on the source\'s' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l into -d 'Restore into this existing database' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l yes -d 'Confirm, by name, that this database may be changed' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l table -d 'Restore only this table; may be given several times' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l jobs -d 'Load over this many connections (default: one per processor)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l clean -d 'Drop first what the backup holds, as pg_restore --clean --if-exists does'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l schema-only -d 'Restore definitions, no rows'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l data-only -d 'Restore rows into tables that exist'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l owner -d 'Keep the owners and grants of the backup (default: all belongs to the role that restores)'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l on -d 'Use a temporary database on this server in place of a scratch server' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l jobs -d 'Load over this many connections (default: one per processor)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s o -l output -d 'The file to write. It must not exist' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand demo" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand demo" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand demo" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand demo" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand completions" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand completions" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand completions" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand completions" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand man" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand man" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand man" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand man" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand man" -s h -l help -d 'Print help'
