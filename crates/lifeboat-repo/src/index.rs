@@ -1,1 +1,450 @@
-//! Being written.
+//! The index: which blob lies where ("Indexing" in restic's design document).
+//!
+//! In memory it is one sorted array of 48-byte entries, whatever the number of index files: a million blobs
+//! take 48 MB, less than any hash map would, and it never grows after it was loaded.
+
+use crate::id::{BlobId, IndexId, PackId};
+use crate::pack::{BlobKind, PackedBlob};
+use crate::seal::OVERHEAD_BYTES;
+use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+/// An index file is written when it lists this many blobs: at some 190 bytes of JSON each it stays below
+/// restic's aim of 8 MiB once compressed, and a crash loses the work of no more.
+pub const BLOBS_PER_FILE: usize = 50_000;
+
+#[derive(Deserialize)]
+struct IndexJson {
+    #[serde(default)]
+    supersedes: Option<Vec<IndexId>>,
+    #[serde(default)]
+    packs: Option<Vec<PackJson>>,
+}
+
+#[derive(Deserialize)]
+struct PackJson {
+    id: PackId,
+    #[serde(default)]
+    blobs: Option<Vec<BlobJson>>,
+}
+
+#[derive(Deserialize)]
+struct BlobJson {
+    id: BlobId,
+    #[serde(rename = "type")]
+    kind: KindJson,
+    offset: u32,
+    length: u32,
+    #[serde(default)]
+    uncompressed_length: Option<u32>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum KindJson {
+    Data,
+    Tree,
+}
+
+/// Why the plaintext of an index file is not an index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Not the JSON of an index.
+    #[error("not an index: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A blob with lengths that can't be.
+    #[error("impossible length or offset of blob {}", .0.short())]
+    Impossible(BlobId),
+    /// More entries than the array counts.
+    #[error("more blobs than can be counted")]
+    TooMany,
+}
+
+/// The JSON of an index file that lists `packs`.
+#[must_use]
+pub fn write<'a>(packs: impl Iterator<Item = (&'a PackId, &'a [PackedBlob])>) -> Vec<u8> {
+    let mut json = Vec::with_capacity(64 << 10);
+    json.extend_from_slice(b"{\"packs\":[");
+    for (p, (pack, blobs)) in packs.enumerate() {
+        // Writing to a Vec can't fail.
+        let _ = write!(
+            json,
+            "{}{{\"id\":\"{pack}\",\"blobs\":[",
+            if p > 0 { "," } else { "" }
+        );
+        for (b, blob) in blobs.iter().enumerate() {
+            let _ = write!(
+                json,
+                "{}{{\"id\":\"{}\",\"type\":\"{}\",\"offset\":{},\"length\":{}",
+                if b > 0 { "," } else { "" },
+                blob.id,
+                blob.kind.as_str(),
+                blob.offset,
+                blob.length,
+            );
+            if let Some(length) = blob.uncompressed_length {
+                let _ = write!(json, ",\"uncompressed_length\":{length}");
+            }
+            json.push(b'}');
+        }
+        json.extend_from_slice(b"]}");
+    }
+    json.extend_from_slice(b"]}");
+    json
+}
+
+/// Highest bit of [`Entry::length`]: the blob is a tree. Lengths end at 2 GiB.
+const TREE: u32 = 1 << 31;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    id: BlobId,
+    pack: u32,
+    offset: u32,
+    length_and_kind: u32,
+    /// 0: not compressed.
+    uncompressed_length: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 48);
+
+impl Entry {
+    const fn kind(&self) -> BlobKind {
+        if self.length_and_kind & TREE == 0 {
+            BlobKind::Data
+        } else {
+            BlobKind::Tree
+        }
+    }
+
+    fn blob(&self) -> PackedBlob {
+        PackedBlob {
+            id: self.id,
+            kind: self.kind(),
+            offset: self.offset,
+            length: self.length_and_kind & !TREE,
+            uncompressed_length: (self.uncompressed_length > 0).then_some(self.uncompressed_length),
+        }
+    }
+
+    fn order(&self) -> (BlobId, BlobKind, u32, u32) {
+        (self.id, self.kind(), self.pack, self.offset)
+    }
+}
+
+/// Where a blob lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobLocation {
+    /// The pack.
+    pub pack: PackId,
+    /// The blob within it.
+    pub blob: PackedBlob,
+}
+
+/// Everything the index files say.
+pub struct Index {
+    entries: Vec<Entry>,
+    /// Where the entries begin whose identity begins with these 16 bits; one more at the end.
+    starts: Vec<u32>,
+    packs: Vec<PackId>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Index({} blobs in {} packs)",
+            self.entries.len(),
+            self.packs.len()
+        )
+    }
+}
+
+/// Collects index files into an [`Index`].
+#[derive(Default)]
+pub struct IndexBuilder {
+    entries: Vec<Entry>,
+    packs: Vec<PackId>,
+    numbers: HashMap<PackId, u32>,
+    /// Which entries came from which file: from where to where.
+    files: Vec<(IndexId, usize)>,
+    superseded: HashSet<IndexId>,
+}
+
+impl IndexBuilder {
+    /// Adds the file named `id`, whose plaintext is `json`.
+    ///
+    /// # Errors
+    /// When it is not an index; nothing of it was added.
+    pub fn add(&mut self, id: IndexId, json: &[u8]) -> Result<(), IndexError> {
+        let file: IndexJson = serde_json::from_slice(json)?;
+        let start = self.entries.len();
+        let blobs: usize = file
+            .packs
+            .iter()
+            .flatten()
+            .filter_map(|pack| pack.blobs.as_ref())
+            .map(Vec::len)
+            .sum();
+        // The array grows by what is needed: doubling would cost as much again while a large index loads.
+        self.entries
+            .reserve_exact(blobs.max(self.entries.capacity() / 8));
+        for pack in file.packs.into_iter().flatten() {
+            let number = match self.numbers.get(&pack.id) {
+                Some(&number) => number,
+                None => {
+                    let number =
+                        u32::try_from(self.packs.len()).map_err(|_| IndexError::TooMany)?;
+                    self.packs.push(pack.id);
+                    self.numbers.insert(pack.id, number);
+                    number
+                }
+            };
+            for blob in pack.blobs.into_iter().flatten() {
+                let sane = blob.length >= OVERHEAD_BYTES as u32
+                    && blob.length < TREE
+                    && blob.offset.checked_add(blob.length).is_some();
+                if !sane {
+                    self.entries.truncate(start);
+                    return Err(IndexError::Impossible(blob.id));
+                }
+                let tree = if matches!(blob.kind, KindJson::Tree) {
+                    TREE
+                } else {
+                    0
+                };
+                self.entries.push(Entry {
+                    id: blob.id,
+                    pack: number,
+                    offset: blob.offset,
+                    length_and_kind: blob.length | tree,
+                    uncompressed_length: blob.uncompressed_length.unwrap_or(0),
+                });
+            }
+        }
+        self.files.push((id, start));
+        self.superseded
+            .extend(file.supersedes.into_iter().flatten());
+        Ok(())
+    }
+
+    /// The index of all files that were added, without those that another one supersedes.
+    ///
+    /// # Errors
+    /// With more than four thousand million blobs.
+    pub fn build(mut self) -> Result<Index, IndexError> {
+        if self
+            .files
+            .iter()
+            .any(|(id, _)| self.superseded.contains(id))
+        {
+            let mut kept = Vec::with_capacity(self.entries.len());
+            for (at, &(id, start)) in self.files.iter().enumerate() {
+                let end = self
+                    .files
+                    .get(at + 1)
+                    .map_or(self.entries.len(), |next| next.1);
+                if !self.superseded.contains(&id) {
+                    kept.extend_from_slice(&self.entries[start..end]);
+                }
+            }
+            self.entries = kept;
+        }
+        drop(self.numbers);
+        self.entries.sort_unstable_by_key(Entry::order);
+        // The same pack may be listed in two files. A blob that lies in two packs keeps both its entries: for
+        // a look-up the first serves, but whoever checks packs wants to see all of them.
+        self.entries.dedup();
+        self.entries.shrink_to_fit();
+        let mut starts = vec![0u32; (1 << 16) + 1];
+        for entry in &self.entries {
+            let slot = &mut starts[prefix(&entry.id) + 1];
+            *slot = slot.checked_add(1).ok_or(IndexError::TooMany)?;
+        }
+        let mut sum = 0u32;
+        for start in &mut starts {
+            sum = sum.checked_add(*start).ok_or(IndexError::TooMany)?;
+            *start = sum;
+        }
+        Ok(Index {
+            entries: self.entries,
+            starts,
+            packs: self.packs,
+        })
+    }
+}
+
+fn prefix(id: &BlobId) -> usize {
+    let bytes = id.as_bytes();
+    usize::from(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+impl Index {
+    /// An index of nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            entries: Vec::new(),
+            starts: vec![0; (1 << 16) + 1],
+            packs: Vec::new(),
+        }
+    }
+
+    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<&Entry> {
+        let at = prefix(id);
+        let bucket = self
+            .entries
+            .get(self.starts[at] as usize..self.starts[at + 1] as usize)?;
+        let first = bucket.partition_point(|entry| (entry.id, entry.kind()) < (*id, kind));
+        bucket
+            .get(first)
+            .filter(|entry| entry.id == *id && entry.kind() == kind)
+    }
+
+    /// Where a blob lies; one place of it when there are several.
+    #[must_use]
+    pub fn get(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        let entry = self.find(kind, id)?;
+        Some(BlobLocation {
+            pack: *self.packs.get(entry.pack as usize)?,
+            blob: entry.blob(),
+        })
+    }
+
+    /// Whether a blob is in some pack.
+    #[must_use]
+    pub fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
+        self.find(kind, id).is_some()
+    }
+
+    /// The length of a blob's plaintext.
+    #[must_use]
+    pub fn plain_length(&self, kind: BlobKind, id: &BlobId) -> Option<u32> {
+        self.find(kind, id).map(|entry| entry.blob().plain_length())
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is indexed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The packs, by the numbers that [`Index::iter`] gives; some may have no entries.
+    #[must_use]
+    pub fn packs(&self) -> &[PackId] {
+        &self.packs
+    }
+
+    /// Every entry, sorted by identity, with its pack's number in [`Index::packs`]. A blob that lies in
+    /// several packs comes several times.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, PackedBlob)> + '_ {
+        self.entries.iter().map(|entry| (entry.pack, entry.blob()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+    use super::*;
+
+    fn blob(seed: u32, kind: BlobKind) -> PackedBlob {
+        PackedBlob {
+            id: BlobId::of(&seed.to_le_bytes()),
+            kind,
+            offset: seed,
+            length: 100 + seed,
+            uncompressed_length: (seed % 2 == 0).then_some(500 + seed),
+        }
+    }
+
+    fn file_id(text: &str) -> IndexId {
+        IndexId::of(text.as_bytes())
+    }
+
+    #[test]
+    fn finds_what_was_written() {
+        let pack = PackId::of(b"pack");
+        let blobs: Vec<_> = (0..5000).map(|seed| blob(seed, BlobKind::Data)).collect();
+        let json = write([(&pack, blobs.as_slice())].into_iter());
+        let mut builder = IndexBuilder::default();
+        builder.add(file_id("a"), &json).unwrap();
+        // The same pack in a second file changes nothing.
+        builder.add(file_id("b"), &json).unwrap();
+        let index = builder.build().unwrap();
+        assert_eq!(index.len(), 5000);
+        for blob in blobs {
+            assert_eq!(
+                index.get(BlobKind::Data, &blob.id),
+                Some(BlobLocation { pack, blob })
+            );
+            assert!(!index.contains(BlobKind::Tree, &blob.id));
+        }
+        assert_eq!(index.get(BlobKind::Data, &BlobId::of(b"other")), None);
+        assert!(!Index::empty().contains(BlobKind::Data, &BlobId::of(b"other")));
+    }
+
+    #[test]
+    fn data_and_tree_of_one_content_are_two_blobs() {
+        let (first, second) = (PackId::of(b"1"), PackId::of(b"2"));
+        let (data, tree) = ([blob(7, BlobKind::Data)], [blob(7, BlobKind::Tree)]);
+        let json = write([(&first, &data[..]), (&second, &tree[..])].into_iter());
+        let mut builder = IndexBuilder::default();
+        builder.add(file_id("a"), &json).unwrap();
+        let index = builder.build().unwrap();
+        assert_eq!(index.get(BlobKind::Data, &data[0].id).unwrap().pack, first);
+        assert_eq!(index.get(BlobKind::Tree, &data[0].id).unwrap().pack, second);
+    }
+
+    #[test]
+    fn superseded_files_do_not_count() {
+        let pack = PackId::of(b"1");
+        let blobs = [blob(1, BlobKind::Data)];
+        let old = write([(&pack, &blobs[..])].into_iter());
+        let new = format!("{{\"supersedes\":[\"{}\"],\"packs\":[]}}", file_id("old"));
+        for order in [["old", "new"], ["new", "old"]] {
+            let mut builder = IndexBuilder::default();
+            for name in order {
+                let json = if name == "old" { &old } else { new.as_bytes() };
+                builder.add(file_id(name), json).unwrap();
+            }
+            assert!(builder.build().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let id = BlobId::of(b"");
+        let pack = PackId::of(b"");
+        let blob = |fields: &str| {
+            format!(
+                "{{\"packs\":[{{\"id\":\"{pack}\",\"blobs\":[{{\"id\":\"{id}\",\"type\":\"data\",{fields}}}]}}]}}"
+            )
+        };
+        for bad in [
+            blob("\"offset\":0,\"length\":31"),
+            blob("\"offset\":4294967295,\"length\":40"),
+            blob("\"offset\":0,\"length\":2147483648"),
+            blob("\"offset\":-1,\"length\":40"),
+            blob("\"offset\":0,\"length\":99999999999"),
+            "[]".to_owned(),
+            "{\"packs\":1}".to_owned(),
+            "[".repeat(100_000),
+        ] {
+            let mut builder = IndexBuilder::default();
+            builder.add(file_id("a"), bad.as_bytes()).unwrap_err();
+            assert!(builder.build().unwrap().is_empty());
+        }
+        for good in ["{}", "{\"packs\":null,\"future\":{\"a\":[1]}}"] {
+            IndexBuilder::default()
+                .add(file_id("a"), good.as_bytes())
+                .unwrap();
+        }
+    }
+}

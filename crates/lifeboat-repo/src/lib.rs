@@ -13,6 +13,8 @@
 
 pub mod check;
 pub mod chunker;
+mod config;
+mod error;
 pub mod id;
 pub mod index;
 pub mod key;
@@ -24,6 +26,8 @@ pub mod seal;
 pub mod snapshot;
 pub mod storage;
 pub mod tree;
+mod unpacked;
 pub mod writer;
 
 pub use id::{BlobId, IndexId, KeyId, PackId, SnapshotId};
+pub use repository::{Repository, RepositoryError};

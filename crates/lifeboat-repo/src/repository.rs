@@ -1,1 +1,466 @@
-//! Being written.
+//! The door: open or make a repository, see its snapshots, take a writer or a reader.
+
+pub use crate::chunker::ChunkSizes;
+use crate::config::{Config, VERSION};
+pub use crate::error::RepositoryError;
+use crate::id::{IndexId, KeyId, SnapshotId};
+use crate::index::{Index, IndexBuilder};
+pub use crate::key::ScryptParams;
+use crate::key::{self, KeyError, KeyOrigin};
+use crate::seal::{MasterKey, Sealer};
+use crate::snapshot::Snapshot;
+use crate::storage::{FileKind, Storage, StorageErrorKind};
+use crate::unpacked;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// The name of the one config file.
+pub(crate) const CONFIG: &str = "config";
+
+/// What a new repository shall be.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Kept for the repository's life.
+    pub chunk_sizes: ChunkSizes,
+    /// The cost of trying a password.
+    pub scrypt: ScryptParams,
+    /// This machine, for the key file.
+    pub hostname: String,
+    /// This user, for the key file.
+    pub username: String,
+    /// The time, for the key file.
+    pub now: Timestamp,
+}
+
+/// An open repository. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    storage: Arc<dyn Storage>,
+    sealer: Sealer,
+    config: Config,
+    key: KeyId,
+}
+
+impl Repository {
+    /// Makes a repository. The config is written last: without it there is no repository, so an init that was
+    /// interrupted can simply be run again.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is one, or data that belonged to one; otherwise what the storage says.
+    pub fn init(
+        storage: Arc<dyn Storage>,
+        password: &SecretString,
+        options: &InitOptions,
+    ) -> Result<Self, RepositoryError> {
+        storage.create()?;
+        let already = || RepositoryError::AlreadyExists {
+            location: storage.location(),
+        };
+        match storage.size(FileKind::Config, CONFIG) {
+            Ok(_) => return Err(already()),
+            Err(error) if error.kind() == StorageErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+            if !storage.list(kind)?.is_empty() {
+                return Err(already());
+            }
+        }
+        // Keys without anything that they open: an interrupted init left them. They have to go, since one that
+        // opens with the same password would be taken for the repository's own.
+        for left in storage.list(FileKind::Key)? {
+            storage.delete(FileKind::Key, &left.name)?;
+        }
+        let master = MasterKey::random()?;
+        let origin = KeyOrigin {
+            hostname: options.hostname.clone(),
+            username: options.username.clone(),
+            created: options.now,
+        };
+        let encode = |error: &dyn ToString| RepositoryError::Encode {
+            what: error.to_string(),
+        };
+        let key = key::write(&master, password, options.scrypt, &origin)
+            .map_err(|error| encode(&error))?;
+        let key_id = KeyId::of(&key);
+        storage.write(FileKind::Key, &key_id.to_string(), &key)?;
+        let config = Config::random(options.chunk_sizes)?;
+        let json = serde_json::to_vec(&config).map_err(|error| encode(&error))?;
+        let sealer = Sealer::new(&master);
+        let sealed =
+            unpacked::encode(FileKind::Config, &json, &sealer).map_err(|error| encode(&error))?;
+        storage.write(FileKind::Config, CONFIG, &sealed)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                storage,
+                sealer,
+                config,
+                key: key_id,
+            }),
+        })
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// `NotFound`, `NoKey`, `WrongPassword`, `DamagedKey`, `DamagedConfig`, `UnsupportedVersion`, or what the
+    /// storage says.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        password: &SecretString,
+    ) -> Result<Self, RepositoryError> {
+        let location = storage.location();
+        let not_found = |error: crate::storage::StorageError| match error.kind() {
+            StorageErrorKind::NotFound => RepositoryError::NotFound {
+                location: location.clone(),
+            },
+            _ => error.into(),
+        };
+        storage.size(FileKind::Config, CONFIG).map_err(not_found)?;
+        let (master, key) = find_key(storage.as_ref(), password)?;
+        let sealer = Sealer::new(&master);
+        let sealed = read_bounded(storage.as_ref(), FileKind::Config, CONFIG)?;
+        let damaged = |what: &dyn ToString| RepositoryError::DamagedConfig {
+            location: location.clone(),
+            what: what.to_string(),
+        };
+        let json =
+            unpacked::decode(FileKind::Config, sealed, &sealer).map_err(|error| damaged(&error))?;
+        let config: Config = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+        if config.version != VERSION {
+            return Err(RepositoryError::UnsupportedVersion {
+                location,
+                found: config.version,
+            });
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                storage,
+                sealer,
+                config,
+                key,
+            }),
+        })
+    }
+
+    /// Its identity: 64 hexadecimal digits that no other repository has.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.config.id
+    }
+
+    /// How it cuts streams.
+    #[must_use]
+    pub fn chunk_sizes(&self) -> ChunkSizes {
+        self.inner.config.chunk_sizes()
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.inner.storage.location()
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.inner.storage
+    }
+
+    /// The key file that the password opened.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.inner.key
+    }
+
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.inner.sealer
+    }
+
+    pub(crate) fn polynomial(&self) -> u64 {
+        self.inner.config.chunker_polynomial
+    }
+
+    /// What all its files take, in bytes.
+    ///
+    /// # Errors
+    /// When the storage can't list them.
+    pub fn size_bytes(&self) -> Result<u64, RepositoryError> {
+        use FileKind::{Config, Index, Key, Lock, Pack, Snapshot};
+        let mut sum = 0;
+        for kind in [Config, Key, Lock, Snapshot, Index, Pack] {
+            sum += self
+                .storage()
+                .list(kind)?
+                .iter()
+                .map(|file| file.size_bytes)
+                .sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// Every snapshot, oldest first; and for each snapshot file that can't be read, why.
+    ///
+    /// # Errors
+    /// When the storage can't list them.
+    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<RepositoryError>), RepositoryError> {
+        let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+        for file in self.storage().list(FileKind::Snapshot)? {
+            match self.load_snapshot(&file.name) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                // Removed since the listing: then it is no snapshot any more.
+                Err(RepositoryError::Storage(error))
+                    if error.kind() == StorageErrorKind::NotFound => {}
+                Err(error) => damaged.push(error),
+            }
+        }
+        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok((snapshots, damaged))
+    }
+
+    /// The snapshot whose identity is, or begins with, `prefix`.
+    ///
+    /// # Errors
+    /// `UnknownId` with the nearest one, `AmbiguousId`, or `Damaged`.
+    pub fn find_snapshot(&self, prefix: &str) -> Result<Snapshot, RepositoryError> {
+        let files = self.storage().list(FileKind::Snapshot)?;
+        let ids: Vec<SnapshotId> = files
+            .iter()
+            .filter_map(|file| file.name.parse().ok())
+            .collect();
+        self.load_snapshot(&choose(prefix, &ids)?.to_string())
+    }
+
+    fn load_snapshot(&self, name: &str) -> Result<Snapshot, RepositoryError> {
+        let json = self.load_file(FileKind::Snapshot, name)?;
+        let damaged = |what: &dyn ToString| {
+            RepositoryError::damaged(FileKind::Snapshot, name, what.to_string())
+        };
+        let id = name.parse().map_err(|error| damaged(&error))?;
+        Snapshot::parse(id, &json).map_err(|error| damaged(&error))
+    }
+
+    /// The JSON in a snapshot or index file, after its content was hashed against its name.
+    pub(crate) fn load_file(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, RepositoryError> {
+        let content = read_bounded(self.storage().as_ref(), kind, name)?;
+        if hex::encode(Sha256::digest(&content)) != name {
+            return Err(RepositoryError::damaged(
+                kind,
+                name,
+                "its content does not match its name",
+            ));
+        }
+        unpacked::decode(kind, content, self.sealer())
+            .map_err(|error| RepositoryError::damaged(kind, name, error))
+    }
+
+    /// Seals and writes a document; returns its hash, which is its name, and its size as stored.
+    pub(crate) fn store_file(
+        &self,
+        kind: FileKind,
+        json: &[u8],
+    ) -> Result<([u8; 32], u64), RepositoryError> {
+        let content = unpacked::encode(kind, json, self.sealer()).map_err(|error| {
+            RepositoryError::Encode {
+                what: error.to_string(),
+            }
+        })?;
+        let hash = Sha256::digest(&content).into();
+        self.storage().write(kind, &hex::encode(hash), &content)?;
+        Ok((hash, content.len() as u64))
+    }
+
+    /// Everything the index files say. Read the snapshots first: what is written after an index was listed is
+    /// not in it.
+    ///
+    /// # Errors
+    /// `Damaged` with the first file that can't be read: with a part of the index missing, blobs would seem
+    /// to be missing.
+    pub fn load_index(&self) -> Result<Index, RepositoryError> {
+        let mut builder = IndexBuilder::default();
+        let damaged = |name: &str, what: &dyn ToString| {
+            RepositoryError::damaged(FileKind::Index, name, what.to_string())
+        };
+        for file in self.storage().list(FileKind::Index)? {
+            let json = self.load_file(FileKind::Index, &file.name)?;
+            let id: IndexId = file
+                .name
+                .parse()
+                .map_err(|error| damaged(&file.name, &error))?;
+            builder
+                .add(id, &json)
+                .map_err(|error| damaged(&file.name, &error))?;
+        }
+        builder.build().map_err(|error| damaged("", &error))
+    }
+}
+
+/// Reads a file, unless it is longer than is believed of its kind.
+fn read_bounded(
+    storage: &dyn Storage,
+    kind: FileKind,
+    name: &str,
+) -> Result<Vec<u8>, RepositoryError> {
+    let limit = unpacked::most_plain_bytes(kind);
+    if storage.size(kind, name)? > limit {
+        return Err(RepositoryError::damaged(
+            kind,
+            name,
+            format_args!("it is longer than {limit} bytes"),
+        ));
+    }
+    Ok(storage.read(kind, name)?)
+}
+
+fn find_key(
+    storage: &dyn Storage,
+    password: &SecretString,
+) -> Result<(MasterKey, KeyId), RepositoryError> {
+    let mut files = storage.list(FileKind::Key)?;
+    files.sort();
+    let mut damaged = None;
+    let none = files.is_empty();
+    for file in files {
+        let content = match read_bounded(storage, FileKind::Key, &file.name) {
+            Ok(content) => content,
+            Err(RepositoryError::Damaged { what, .. }) => {
+                damaged = Some(RepositoryError::DamagedKey {
+                    name: file.name,
+                    what,
+                });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let id = KeyId::of(&content);
+        match key::open(&content, password) {
+            // Opened is opened, also when a byte that does not matter was changed: this may be the day on which
+            // nothing else is left. `check` tells of the change.
+            Ok(master) => return Ok((master, id)),
+            Err(KeyError::WrongPassword) if id.to_string() == file.name => {}
+            Err(KeyError::WrongPassword) => {
+                let what = "its content does not match its name".to_owned();
+                damaged = Some(RepositoryError::DamagedKey {
+                    name: file.name,
+                    what,
+                });
+            }
+            Err(error) => {
+                damaged = Some(RepositoryError::DamagedKey {
+                    name: file.name,
+                    what: error.to_string(),
+                });
+            }
+        }
+    }
+    let location = storage.location();
+    Err(match damaged {
+        Some(damaged) => damaged,
+        None if none => RepositoryError::NoKey { location },
+        None => RepositoryError::WrongPassword { location },
+    })
+}
+
+/// The one of `ids` that `prefix` names.
+fn choose(prefix: &str, ids: &[SnapshotId]) -> Result<SnapshotId, RepositoryError> {
+    let wanted = prefix.trim().to_ascii_lowercase();
+    let begins = |id: &&SnapshotId| !wanted.is_empty() && id.to_string().starts_with(&wanted);
+    let matches: Vec<SnapshotId> = ids.iter().filter(begins).copied().collect();
+    match matches.as_slice() {
+        [id] => Ok(*id),
+        [] => {
+            // Something with at least half its characters in place may be what was meant.
+            let spelled = |id: &SnapshotId| (distance(&wanted, &id.to_string()), *id);
+            let nearest = ids.iter().map(spelled).min();
+            let nearest = nearest
+                .filter(|(distance, _)| distance * 2 <= wanted.len())
+                .map(|(_, id)| id);
+            let nearest = nearest.filter(|_| !wanted.is_empty());
+            Err(RepositoryError::UnknownId {
+                prefix: prefix.to_owned(),
+                nearest,
+            })
+        }
+        _ => Err(RepositoryError::AmbiguousId {
+            prefix: prefix.to_owned(),
+            matches,
+        }),
+    }
+}
+
+/// How many edits turn `wanted` into some beginning of `id`.
+fn distance(wanted: &str, id: &str) -> usize {
+    let id: Vec<char> = id.chars().collect();
+    let mut row: Vec<usize> = (0..=id.len()).collect();
+    // More than a whole identity is no typing error.
+    for (i, c) in wanted.chars().take(2 * id.len()).enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, d) in id.iter().enumerate() {
+            let replaced = diagonal + usize::from(c != *d);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row.into_iter().min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+    use super::*;
+
+    fn ids() -> Vec<SnapshotId> {
+        // 2c624232…, 19581e27…, 4a44dc15…, 4fc82b26…
+        ["2", "9", "44", "40"]
+            .map(|text| SnapshotId::of(text.as_bytes()))
+            .to_vec()
+    }
+
+    #[test]
+    fn chooses_by_prefix() {
+        let ids = ids();
+        for id in &ids {
+            assert_eq!(choose(&id.to_string(), &ids).unwrap(), *id);
+            assert_eq!(choose(&id.short().to_uppercase(), &ids).unwrap(), *id);
+        }
+        let mut twins = ids.clone();
+        twins.extend(ids.iter().map(|id| {
+            let mut bytes = *id.as_bytes();
+            bytes[31] ^= 1;
+            SnapshotId::from_bytes(bytes)
+        }));
+        let error = choose(&ids[0].short(), &twins).unwrap_err();
+        assert!(
+            matches!(error, RepositoryError::AmbiguousId { matches, .. } if matches.len() == 2)
+        );
+    }
+
+    #[test]
+    fn names_the_nearest() {
+        let ids = ids();
+        let nearest = |prefix: &str| match choose(prefix, &ids).unwrap_err() {
+            RepositoryError::UnknownId { nearest, .. } => nearest,
+            other => panic!("{other}"),
+        };
+        let short = ids[0].short();
+        assert_eq!(nearest(&format!("{}x", &short[..7])), Some(ids[0]));
+        assert_eq!(
+            nearest(&format!("{}{}", &short[..3], &short[4..])),
+            Some(ids[0])
+        );
+        assert_eq!(nearest(""), None);
+        assert_eq!(nearest("zzzzzzzz"), None);
+        assert_eq!(nearest(&"é".repeat(1000)), None);
+        assert!(matches!(
+            choose("4a", &[]),
+            Err(RepositoryError::UnknownId { nearest: None, .. })
+        ));
+    }
+}

@@ -1,0 +1,140 @@
+//! What can be wrong with a repository, as facts.
+
+use crate::id::{BlobId, SnapshotId};
+use crate::pack::BlobKind;
+use crate::seal::SealError;
+use crate::storage::{FileKind, StorageError};
+use crate::tree::NameError;
+
+/// Why an operation on a repository failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// There is no repository.
+    #[error("no repository at {location}")]
+    NotFound {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// There is one already, or what is left of one.
+    #[error("there is a repository at {location} already")]
+    AlreadyExists {
+        /// Where.
+        location: String,
+    },
+    /// None of its keys opens with this password.
+    #[error("the password does not open the repository at {location}")]
+    WrongPassword {
+        /// Where the repository is.
+        location: String,
+    },
+    /// A repository without any key can't be opened by anyone.
+    #[error("the repository at {location} has no key")]
+    NoKey {
+        /// Where the repository is.
+        location: String,
+    },
+    /// The password opened no key, and this one is not what was once written.
+    #[error("key {name} is damaged: {what}")]
+    DamagedKey {
+        /// The file's name.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The config does not open, or makes no sense.
+    #[error("the config of the repository at {location} is damaged: {what}")]
+    DamagedConfig {
+        /// Where the repository is.
+        location: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A repository in another version of restic's format than 2.
+    #[error("the repository at {location} has version {found} of the format, not 2")]
+    UnsupportedVersion {
+        /// Where the repository is.
+        location: String,
+        /// Its version.
+        found: u32,
+    },
+    /// A file is not what was once written.
+    #[error("{kind} {name} is damaged: {what}")]
+    Damaged {
+        /// What it is.
+        kind: FileKind,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A blob that something refers to is in no index.
+    #[error("{} blob {} is missing", .kind.as_str(), .id.short())]
+    MissingBlob {
+        /// What it is.
+        kind: BlobKind,
+        /// Its hash.
+        id: BlobId,
+    },
+    /// Several snapshots begin so.
+    #[error("{prefix:?} is the beginning of {} identities", .matches.len())]
+    AmbiguousId {
+        /// What was asked for.
+        prefix: String,
+        /// All that match.
+        matches: Vec<SnapshotId>,
+    },
+    /// No snapshot begins so.
+    #[error("no snapshot {prefix:?}")]
+    UnknownId {
+        /// What was asked for.
+        prefix: String,
+        /// The one that is spelled most like it, if any is.
+        nearest: Option<SnapshotId>,
+    },
+    /// There is nothing, or something else, at this path of a snapshot.
+    #[error("no file {path:?} in snapshot {}", .snapshot.short())]
+    NoSuchFile {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The path.
+        path: String,
+    },
+    /// A name that can't be stored.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The caller asked for it, through its interrupt flag.
+    #[error("interrupted")]
+    Interrupted,
+    /// The writer failed before, and takes nothing more.
+    #[error("writing was given up: {0}")]
+    Poisoned(std::sync::Arc<RepositoryError>),
+    /// A commit while workers still hold blobs that no pack has yet.
+    #[error("{count} workers have not finished")]
+    WorkersUnfinished {
+        /// How many.
+        count: usize,
+    },
+    /// Something could not be put into the form the format asks for.
+    #[error("could not be encoded: {what}")]
+    Encode {
+        /// What, and why.
+        what: String,
+    },
+    /// Sealing failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl RepositoryError {
+    pub(crate) fn damaged(kind: FileKind, name: impl Into<String>, what: impl ToString) -> Self {
+        Self::Damaged {
+            kind,
+            name: name.into(),
+            what: what.to_string(),
+        }
+    }
+}
