@@ -130,6 +130,15 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// What went wrong first: of an error that a writer repeats, the one it repeats.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Poisoned(first) => first.root(),
+            other => other,
+        }
+    }
+
     pub(crate) fn damaged(kind: FileKind, name: impl Into<String>, what: impl ToString) -> Self {
         Self::Damaged {
             kind,

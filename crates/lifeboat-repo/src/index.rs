@@ -53,6 +53,9 @@ pub enum IndexError {
     /// Not the JSON of an index.
     #[error("not an index: {0}")]
     Json(#[from] serde_json::Error),
+    /// JSON of another shape.
+    #[error("not an index: not a JSON object")]
+    NoObject,
     /// A blob with lengths that can't be.
     #[error("impossible length or offset of blob {}", .0.short())]
     Impossible(BlobId),
@@ -178,6 +181,10 @@ impl IndexBuilder {
     /// # Errors
     /// When it is not an index; nothing of it was added.
     pub fn add(&mut self, id: IndexId, json: &[u8]) -> Result<(), IndexError> {
+        // serde would take an array for the object's fields in order.
+        if json.first() != Some(&b'{') {
+            return Err(IndexError::NoObject);
+        }
         let file: IndexJson = serde_json::from_slice(json)?;
         let start = self.entries.len();
         let blobs: usize = file
@@ -257,22 +264,28 @@ impl IndexBuilder {
         // a look-up the first serves, but whoever checks packs wants to see all of them.
         self.entries.dedup();
         self.entries.shrink_to_fit();
-        let mut starts = vec![0u32; (1 << 16) + 1];
-        for entry in &self.entries {
-            let slot = &mut starts[prefix(&entry.id) + 1];
-            *slot = slot.checked_add(1).ok_or(IndexError::TooMany)?;
-        }
-        let mut sum = 0u32;
-        for start in &mut starts {
-            sum = sum.checked_add(*start).ok_or(IndexError::TooMany)?;
-            *start = sum;
-        }
+        let starts = starts(&self.entries).ok_or(IndexError::TooMany)?;
         Ok(Index {
             entries: self.entries,
             starts,
             packs: self.packs,
         })
     }
+}
+
+/// Where the entries of each prefix begin; `None` when there are more than can be counted.
+fn starts(entries: &[Entry]) -> Option<Vec<u32>> {
+    let mut starts = vec![0u32; (1 << 16) + 1];
+    for entry in entries {
+        let slot = &mut starts[prefix(&entry.id) + 1];
+        *slot = slot.checked_add(1)?;
+    }
+    let mut sum = 0u32;
+    for start in &mut starts {
+        sum = sum.checked_add(*start)?;
+        *start = sum;
+    }
+    Some(starts)
 }
 
 fn prefix(id: &BlobId) -> usize {
@@ -322,6 +335,16 @@ impl Index {
     #[must_use]
     pub fn plain_length(&self, kind: BlobKind, id: &BlobId) -> Option<u32> {
         self.find(kind, id).map(|entry| entry.blob().plain_length())
+    }
+
+    /// The same index without the packs whose numbers are in `lost`.
+    #[must_use]
+    pub(crate) fn without_packs(mut self, lost: &HashSet<u32>) -> Self {
+        if !lost.is_empty() {
+            self.entries.retain(|entry| !lost.contains(&entry.pack));
+            self.starts = starts(&self.entries).unwrap_or(self.starts);
+        }
+        self
     }
 
     /// The number of entries.

@@ -229,6 +229,25 @@ impl PackBuilder {
         Ok(uncompressed_length)
     }
 
+    /// Takes over all blobs of `other`, which are sealed each on its own and don't mind where they lie. Gives
+    /// back its buffer.
+    ///
+    /// # Errors
+    /// When together they would pass 4 GiB; then neither was changed, but `other` is lost.
+    pub fn absorb(&mut self, other: Self) -> Result<Vec<u8>, PackError> {
+        let shift = u32::try_from(self.bytes.len()).ok();
+        let shift = shift.filter(|shift| {
+            u32::try_from(other.bytes.len()).is_ok_and(|more| shift.checked_add(more).is_some())
+        });
+        let shift = shift.ok_or(PackError::Malformed("the pack would pass 4 GiB"))?;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.blobs.extend(other.blobs.iter().map(|blob| PackedBlob {
+            offset: blob.offset + shift,
+            ..*blob
+        }));
+        Ok(other.bytes)
+    }
+
     /// Appends the header.
     ///
     /// # Errors

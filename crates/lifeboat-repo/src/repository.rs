@@ -377,12 +377,11 @@ fn choose(prefix: &str, ids: &[SnapshotId]) -> Result<SnapshotId, RepositoryErro
         [id] => Ok(*id),
         [] => {
             // Something with at least half its characters in place may be what was meant.
+            let length = wanted.chars().count();
+            let close = |distance| (1..=64).contains(&length) && distance * 2 <= length;
             let spelled = |id: &SnapshotId| (distance(&wanted, &id.to_string()), *id);
             let nearest = ids.iter().map(spelled).min();
-            let nearest = nearest
-                .filter(|(distance, _)| distance * 2 <= wanted.len())
-                .map(|(_, id)| id);
-            let nearest = nearest.filter(|_| !wanted.is_empty());
+            let nearest = nearest.and_then(|(distance, id)| close(distance).then_some(id));
             Err(RepositoryError::UnknownId {
                 prefix: prefix.to_owned(),
                 nearest,

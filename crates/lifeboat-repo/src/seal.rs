@@ -338,7 +338,7 @@ mod tests {
         fn any_changed_bit_is_noticed(
             plaintext in prop::collection::vec(any::<u8>(), 0..100),
             at in any::<prop::sample::Index>(),
-            bit in 0..8,
+            bit in 0..8u8,
         ) {
             let mut sealed = sealer().seal(&plaintext).unwrap();
             let at = at.index(sealed.len());
