@@ -383,7 +383,7 @@ mod tests {
             kind,
             offset: seed,
             length: 100 + seed,
-            uncompressed_length: (seed % 2 == 0).then_some(500 + seed),
+            uncompressed_length: seed.is_multiple_of(2).then_some(500 + seed),
         }
     }
 

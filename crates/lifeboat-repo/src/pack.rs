@@ -205,7 +205,7 @@ impl PackBuilder {
             .ok()
             .filter(|&length| length <= self.kind.most_plain_bytes())
             .ok_or(PackError::Malformed("the blob is too large"))?;
-        let nonce = nonces.next().map_err(|source| PackError::Sealed {
+        let nonce = nonces.draw().map_err(|source| PackError::Sealed {
             part: "blob",
             source,
         })?;
@@ -258,7 +258,7 @@ impl PackBuilder {
         nonces: &mut Nonces,
     ) -> Result<FinishedPack, PackError> {
         let start = self.bytes.len();
-        let nonce = nonces.next().map_err(|source| PackError::Sealed {
+        let nonce = nonces.draw().map_err(|source| PackError::Sealed {
             part: "header",
             source,
         })?;

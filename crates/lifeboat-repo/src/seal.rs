@@ -182,7 +182,7 @@ impl Sealer {
         let mut buffer = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
         buffer.extend_from_slice(&[0; NONCE_BYTES]);
         buffer.extend_from_slice(plaintext);
-        self.seal_in_place(&mut buffer, 0, Nonces::default().next()?);
+        self.seal_in_place(&mut buffer, 0, Nonces::default().draw()?);
         Ok(buffer)
     }
 
@@ -243,7 +243,7 @@ impl Nonces {
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
-    pub fn next(&mut self) -> Result<[u8; NONCE_BYTES], SealError> {
+    pub fn draw(&mut self) -> Result<[u8; NONCE_BYTES], SealError> {
         if self.used == self.drawn.len() {
             getrandom::fill(&mut self.drawn).map_err(SealError::Random)?;
             self.used = 0;
@@ -322,7 +322,7 @@ mod tests {
     fn nonces_differ() {
         let mut nonces = Nonces::default();
         let drawn: std::collections::BTreeSet<_> =
-            (0..1000).map(|_| nonces.next().unwrap()).collect();
+            (0..1000).map(|_| nonces.draw().unwrap()).collect();
         assert_eq!(drawn.len(), 1000);
     }
 

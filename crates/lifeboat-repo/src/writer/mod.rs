@@ -9,9 +9,12 @@
 //! is durable, and only when every blob it leads to is in one. The first error anywhere ends everything.
 
 mod known;
+mod progress;
+mod trees;
 mod upload;
 mod worker;
 
+pub use progress::{Progress, WriteStats};
 pub use worker::{FileWriter, WriterWorker};
 
 use crate::chunker::Cutter;
@@ -20,18 +23,17 @@ use crate::id::{BlobId, SnapshotId};
 use crate::index::Index;
 use crate::pack::{BlobKind, PackBuilder};
 use crate::repository::Repository;
-use crate::seal::Nonces;
 use crate::snapshot::{Snapshot, SnapshotSummary};
 use crate::storage::FileKind;
 pub use crate::tree::{Directory, Entry, FileContent};
-use crate::tree::{Stored, TreeWriter, check_name};
 use jiff::Timestamp;
 use known::Known;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use trees::Totals;
 use upload::{IndexQueue, PackQueue};
 
 /// How to write.
@@ -59,100 +61,6 @@ impl Default for WriterOptions {
             interrupt: Arc::default(),
         }
     }
-}
-
-/// What a writer has done so far; for showing it while it works.
-#[derive(Debug, Default)]
-pub struct Progress {
-    bytes_read: AtomicU64,
-    blobs_read: AtomicU64,
-    data: NewBlobs,
-    trees: NewBlobs,
-    packs: AtomicU64,
-    bytes_stored: AtomicU64,
-    index_files: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct NewBlobs {
-    count: AtomicU64,
-    plain_bytes: AtomicU64,
-    sealed_bytes: AtomicU64,
-}
-
-impl NewBlobs {
-    fn add(&self, plain: usize, sealed: u32) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.plain_bytes.fetch_add(plain as u64, Ordering::Relaxed);
-        self.sealed_bytes
-            .fetch_add(sealed.into(), Ordering::Relaxed);
-    }
-}
-
-impl Progress {
-    /// Bytes of file content that workers have taken in and cut.
-    #[must_use]
-    pub fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that went into new files of the repository, or are about to: chunks that were not there before,
-    /// compressed and sealed.
-    #[must_use]
-    pub fn bytes_new(&self) -> u64 {
-        let sealed = |blobs: &NewBlobs| blobs.sealed_bytes.load(Ordering::Relaxed);
-        sealed(&self.data) + sealed(&self.trees)
-    }
-
-    /// Bytes of files that are durably in the repository.
-    #[must_use]
-    pub fn bytes_stored(&self) -> u64 {
-        self.bytes_stored.load(Ordering::Relaxed)
-    }
-
-    fn stats(&self) -> WriteStats {
-        let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        WriteStats {
-            data_blobs: get(&self.blobs_read),
-            data_bytes_read: get(&self.bytes_read),
-            data_blobs_new: get(&self.data.count),
-            data_bytes_new: get(&self.data.plain_bytes),
-            data_bytes_sealed: get(&self.data.sealed_bytes),
-            tree_blobs_new: get(&self.trees.count),
-            tree_bytes_new: get(&self.trees.plain_bytes),
-            tree_bytes_sealed: get(&self.trees.sealed_bytes),
-            packs_new: get(&self.packs),
-            index_files_new: get(&self.index_files),
-            bytes_stored_new: get(&self.bytes_stored),
-        }
-    }
-}
-
-/// What a commit, with all that led to it, wrote. Sizes in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WriteStats {
-    /// Chunks of all files, known ones too.
-    pub data_blobs: u64,
-    /// The content of all files.
-    pub data_bytes_read: u64,
-    /// Chunks that were not in the repository.
-    pub data_blobs_new: u64,
-    /// Their content.
-    pub data_bytes_new: u64,
-    /// Their content, compressed and sealed.
-    pub data_bytes_sealed: u64,
-    /// Trees that were not in the repository.
-    pub tree_blobs_new: u64,
-    /// Their content.
-    pub tree_bytes_new: u64,
-    /// Their content, compressed and sealed.
-    pub tree_bytes_sealed: u64,
-    /// Pack files written.
-    pub packs_new: u64,
-    /// Index files written.
-    pub index_files_new: u64,
-    /// All that the repository grew by: packs, index files, the snapshot file.
-    pub bytes_stored_new: u64,
 }
 
 /// What a snapshot shall say of itself.
@@ -383,7 +291,7 @@ impl Writer {
         if count > 0 {
             return Err(RepositoryError::WorkersUnfinished { count });
         }
-        let (tree, totals) = self.store_trees(root)?;
+        let (tree, totals) = trees::store(root, &self.shared)?;
         self.flush_partial()?;
         self.join_uploaders();
         self.shared.check()?;
@@ -496,22 +404,6 @@ impl Writer {
             }
         }
     }
-
-    fn store_trees(&self, root: &Directory) -> Result<(BlobId, Totals), RepositoryError> {
-        let mut trees = Trees {
-            shared: &self.shared,
-            // Trees are hexadecimal text, small beside the data and read at every restore: worth a better level.
-            compressor: self.shared.compressor(3)?,
-            nonces: Nonces::default(),
-            pack: None,
-            stored: HashSet::new(),
-            totals: Totals::default(),
-        };
-        let id = trees.store(root)?;
-        let totals = trees.totals;
-        trees.pack.map_or(Ok(()), |pack| self.shared.submit(pack))?;
-        Ok((id, totals))
-    }
 }
 
 impl Drop for Writer {
@@ -522,83 +414,5 @@ impl Drop for Writer {
     }
 }
 
-/// What a snapshot holds.
-#[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    files: u64,
-    directories: u64,
-    bytes: u64,
-}
-
-struct Trees<'a> {
-    shared: &'a Shared,
-    compressor: zstd::bulk::Compressor<'static>,
-    nonces: Nonces,
-    pack: Option<PackBuilder>,
-    stored: HashSet<BlobId>,
-    totals: Totals,
-}
-
-impl Trees<'_> {
-    /// Stores a folder, after all folders in it.
-    fn store(&mut self, directory: &Directory) -> Result<BlobId, RepositoryError> {
-        self.shared.check()?;
-        self.totals.directories += 1;
-        let mut tree = TreeWriter::new();
-        for (name, entry) in &directory.0 {
-            check_name(name)?;
-            match entry {
-                Entry::Directory(inner) => tree.add(name, &Stored::Directory(self.store(inner)?)),
-                Entry::File(content) => {
-                    self.check_chunks(content)?;
-                    self.totals.files += 1;
-                    self.totals.bytes += content.size_bytes;
-                    tree.add(name, &Stored::File(content));
-                }
-            }
-        }
-        let json = tree.finish();
-        let id = BlobId::of(&json);
-        if !self.shared.base.contains(BlobKind::Tree, &id) && self.stored.insert(id) {
-            self.add(id, &json)?;
-        }
-        Ok(id)
-    }
-
-    /// A file may come from anywhere. A chunk of it that nobody stored would make this a snapshot with a hole.
-    fn check_chunks(&self, content: &FileContent) -> Result<(), RepositoryError> {
-        let is_stored = |id: &BlobId| {
-            self.shared.base.contains(BlobKind::Data, id) || self.shared.known.contains(id)
-        };
-        match content.chunks.iter().find(|id| !is_stored(id)) {
-            Some(&id) => Err(RepositoryError::MissingBlob {
-                kind: BlobKind::Data,
-                id,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn add(&mut self, id: BlobId, json: &[u8]) -> Result<(), RepositoryError> {
-        let shared = self.shared;
-        let pack = self
-            .pack
-            .get_or_insert_with(|| PackBuilder::new(BlobKind::Tree, Vec::new()));
-        let sealed = pack
-            .add(
-                id,
-                json,
-                &mut self.compressor,
-                shared.repository.sealer(),
-                &mut self.nonces,
-            )
-            .map_err(encode)?;
-        shared.progress.trees.add(json.len(), sealed);
-        if pack.is_full(shared.options.pack_size_bytes) {
-            self.pack
-                .take()
-                .map_or(Ok(()), |pack| shared.submit(pack))?;
-        }
-        Ok(())
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Measures the path from bytes to a repository and back, on one file or folder of your own:
+//!
+//! ```sh
+//! cargo run --release -p lifeboat-repo --example throughput -- DUMP.sql /tmp/repository [WORKERS] [AVERAGE_KIB]
+//! ```
+//!
+//! The repository is made when it is not there; its password is `throughput`. Run it twice to see what a second
+//! backup of the same bytes costs.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool for people who build this"
+)]
+
+use jiff::Timestamp;
+use lifeboat_repo::repository::{ChunkSizes, InitOptions, ScryptParams};
+use lifeboat_repo::storage::{LocalStorage, Storage};
+use lifeboat_repo::tree::{Directory, FileContent};
+use lifeboat_repo::writer::{SnapshotDraft, WriterOptions};
+use lifeboat_repo::{Repository, RepositoryError};
+use std::sync::Arc;
+use std::time::Instant;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let number = |at: usize, default| {
+        arguments
+            .get(at)
+            .map_or(default, |text| text.parse().unwrap())
+    };
+    let (source, place) = (&arguments[1], &arguments[2]);
+    let (workers, average) = (number(3, 1), number(4, 16));
+
+    let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(place));
+    let password = "throughput".into();
+    let repository =
+        Repository::open(Arc::clone(&storage), &password).or_else(|error| match error {
+            RepositoryError::NotFound { .. } => {
+                let options = InitOptions {
+                    chunk_sizes: ChunkSizes::with_average(average << 10),
+                    scrypt: ScryptParams::default(),
+                    hostname: "example".to_owned(),
+                    username: "example".to_owned(),
+                    now: Timestamp::now(),
+                };
+                Repository::init(Arc::clone(&storage), &password, &options)
+            }
+            error => Err(error),
+        });
+    let repository = repository.unwrap();
+
+    // Read beforehand: what is measured is the repository, not this file's disk.
+    let bytes = std::fs::read(source).unwrap();
+    let started = (Instant::now(), Timestamp::now());
+    let writer = repository.writer(WriterOptions::default()).unwrap();
+    let parts: Vec<FileContent> = std::thread::scope(|scope| {
+        let slices = bytes.chunks(bytes.len().div_ceil(workers as usize).max(1));
+        let threads: Vec<_> = slices
+            .map(|slice| {
+                let mut worker = writer.worker().unwrap();
+                scope.spawn(move || {
+                    let mut file = worker.file();
+                    // In pieces of a row's size, as they come from COPY.
+                    slice.chunks(200).for_each(|row| file.push(row).unwrap());
+                    file.finish().unwrap()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let content = FileContent::concat(parts);
+    let mut root = Directory::default();
+    root.insert("dump/data.dat", content.clone()).unwrap();
+    root.insert("dump/empty", FileContent::default()).unwrap();
+    let draft = SnapshotDraft {
+        time: started.1,
+        hostname: "example".to_owned(),
+        username: "example".to_owned(),
+        paths: vec!["/dump".to_owned()],
+        tags: vec!["throughput".to_owned()],
+        worked: Some((started.1, Timestamp::now())),
+    };
+    let (snapshot, stats) = writer.commit(&root, draft).unwrap();
+    report("written", bytes.len(), started.0);
+    println!("{}\n{stats:#?}", snapshot.id);
+}
+
+fn report(what: &str, bytes: usize, since: Instant) {
+    let seconds = since.elapsed().as_secs_f64();
+    println!(
+        "{what}: {:.0} MB/s, {seconds:.2} s",
+        bytes as f64 / seconds / 1e6
+    );
+}
