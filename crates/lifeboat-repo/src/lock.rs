@@ -1,1 +1,514 @@
-//! Being written.
+//! Locks: who works on the repository, as restic tells it ("Locks" in its design document).
+//!
+//! A lock is a sealed file in `locks/`. Many shared locks may exist at once (backups, checks, restores), or
+//! one exclusive lock and nothing else (whatever removes data). A holder refreshes its lock every five
+//! minutes; one that is older than thirty, or whose process is gone from this machine, is stale: it holds
+//! nobody up, and the next one to lock removes it. So an interrupted run needs no clean-up.
+//!
+//! Invariant: while a [`LockGuard`] passes [`LockGuard::check`], no lock that excludes it was granted by
+//! anyone who keeps these rules. The order that makes it so: look, write one's own lock, look again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::seal::{SealError, Sealer};
+use crate::storage::{FileEntry, FileKind, Storage, StorageError, StorageErrorKind};
+
+/// Tells the time. An argument so that tests need not wait, and so that this room does not look.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What a lock keeps others from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LockMode {
+    /// Others may read and add, none may remove.
+    Shared,
+    /// Nobody else may work on the repository.
+    Exclusive,
+}
+
+impl LockMode {
+    const fn excludes(self, other: Self) -> bool {
+        matches!((self, other), (Self::Exclusive, _) | (_, Self::Exclusive))
+    }
+}
+
+/// Who asks for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// This machine's name; locks of processes on it are checked for being alive.
+    pub hostname: String,
+    /// The user's name, for people.
+    pub username: String,
+    /// This process.
+    pub pid: u32,
+}
+
+/// A lock as its file tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockInfo {
+    /// The file's name in `locks/`.
+    pub name: String,
+    /// What it keeps others from.
+    pub mode: LockMode,
+    /// Who holds it.
+    pub holder: LockHolder,
+    /// When it was taken or last refreshed.
+    pub time: Timestamp,
+}
+
+impl LockInfo {
+    fn is_stale(&self, observer: &LockHolder, now: Timestamp) -> bool {
+        let too_old = now.duration_since(self.time) > times::STALE_AFTER;
+        let same_host =
+            !self.holder.hostname.is_empty() && self.holder.hostname == observer.hostname;
+        too_old || (same_host && !may_be_alive(self.holder.pid))
+    }
+}
+
+impl std::fmt::Display for LockInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LockHolder {
+            hostname,
+            username,
+            pid,
+        } = &self.holder;
+        write!(
+            f,
+            "process {pid} of {username} on {hostname}, {}",
+            self.time
+        )
+    }
+}
+
+/// Why a lock was not granted, or does not hold any more.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Someone else has a lock that excludes this one.
+    #[error("the repository is locked by {0}")]
+    Held(Box<LockInfo>),
+    /// A lock file that can't be read, so nobody knows what it excludes.
+    #[error("lock {name} cannot be read: {what}")]
+    Unreadable {
+        /// The file's name in `locks/`.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The own lock is gone or too old: someone removed it, or it could not be refreshed in time.
+    #[error("the lock {name} is lost: {what}")]
+    Lost {
+        /// The file's name in `locks/`.
+        name: String,
+        /// How it was lost.
+        what: &'static str,
+    },
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The lock could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The thread that refreshes the lock could not be started.
+    #[error("no thread to refresh the lock: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+mod times {
+    use jiff::SignedDuration;
+
+    /// restic's `StaleLockTimeout`.
+    pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_mins(30);
+    /// A holder stops trusting its lock well before others stop honouring it: after restic's
+    /// `refreshabilityTimeout`, which leaves one and a half refresh intervals to stop in.
+    pub(super) const LOST_AFTER: SignedDuration =
+        SignedDuration::from_millis((30 * 60 - 450) * 1000);
+    /// restic's refresh interval.
+    pub(super) const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+}
+
+/// A lock file holds a few names and a number; more than this is none.
+const LARGEST_LOCK_BYTES: u64 = 64 << 10;
+
+/// The JSON document of a lock file.
+#[derive(Debug, Serialize, Deserialize)]
+struct LockFile {
+    time: Timestamp,
+    exclusive: bool,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    pid: u32,
+}
+
+/// The part of a repository that locks are made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Locks {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) sealer: Sealer,
+}
+
+impl Locks {
+    /// Takes a lock. Stale locks and what else interrupted writers left are removed on the way.
+    pub(crate) fn acquire(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        clock: Clock,
+    ) -> Result<LockGuard, LockError> {
+        self.acquire_refreshing(mode, holder, clock, times::REFRESH_EVERY)
+    }
+
+    fn acquire_refreshing(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        clock: Clock,
+        refresh_every: Duration,
+    ) -> Result<LockGuard, LockError> {
+        self.refuse_if_excluded(mode, holder, clock(), None)?;
+        let time = clock();
+        let name = self.write(mode, holder, time)?;
+        let own = Own {
+            locks: self.clone(),
+            mode,
+            holder: holder.clone(),
+            clock,
+        };
+        let state = State {
+            name,
+            time,
+            lost: None,
+        };
+        let held = Arc::new(Held {
+            own,
+            state: Mutex::new(state),
+        });
+        // Two who did not see each other before writing see each other now, as long as the storage lists what
+        // it has acknowledged. Then both step back: one of them may be restic, which does the same.
+        let name = held.state().name.clone();
+        if let Err(error) = self.refuse_if_excluded(mode, holder, time, Some(&name)) {
+            held.remove();
+            return Err(error);
+        }
+        // The lock was what an interrupted run may have left; half-written files are the other thing. A place
+        // where they can't be removed is still a place where backups can be taken.
+        let _ = self.storage.sweep();
+        LockGuard::refreshing(held, refresh_every)
+    }
+
+    /// Every lock of the repository, the stale ones too.
+    pub(crate) fn list(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
+        let files = self.storage.list(FileKind::Lock)?;
+        Ok(files
+            .iter()
+            .filter_map(|file| self.load(file).transpose())
+            .collect())
+    }
+
+    fn refuse_if_excluded(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        now: Timestamp,
+        own: Option<&str>,
+    ) -> Result<(), LockError> {
+        for lock in self.list()? {
+            let lock = lock?;
+            if own == Some(lock.name.as_str()) {
+                continue;
+            }
+            if lock.is_stale(holder, now) {
+                // Removed for the sake of restic, which stops at a stale lock until someone runs its `unlock`.
+                // If that fails it still is stale, and does not hold us up.
+                let _ = self.storage.delete(FileKind::Lock, &lock.name);
+            } else if mode.excludes(lock.mode) {
+                return Err(LockError::Held(Box::new(lock)));
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` when there is nothing to honour: the lock is gone, or never was whole.
+    fn load(&self, file: &FileEntry) -> Result<Option<LockInfo>, LockError> {
+        // Some storages leave an empty file when an upload is cut off; restic passes over them as well.
+        if file.size_bytes == 0 {
+            return Ok(None);
+        }
+        let unreadable = |what: String| LockError::Unreadable {
+            name: file.name.clone(),
+            what,
+        };
+        if file.size_bytes > LARGEST_LOCK_BYTES {
+            return Err(unreadable(format!(
+                "{} bytes are too many for a lock",
+                file.size_bytes
+            )));
+        }
+        let sealed = match self.storage.read(FileKind::Lock, &file.name) {
+            Err(error) if error.kind() == StorageErrorKind::NotFound => return Ok(None),
+            sealed => sealed?,
+        };
+        let json = self.open(sealed).map_err(unreadable)?;
+        let lock: LockFile =
+            serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?;
+        let LockFile {
+            time,
+            exclusive,
+            hostname,
+            username,
+            pid,
+        } = lock;
+        Ok(Some(LockInfo {
+            name: file.name.clone(),
+            mode: if exclusive {
+                LockMode::Exclusive
+            } else {
+                LockMode::Shared
+            },
+            holder: LockHolder {
+                hostname,
+                username,
+                pid,
+            },
+            time,
+        }))
+    }
+
+    fn open(&self, sealed: Vec<u8>) -> Result<Vec<u8>, String> {
+        let plain = self
+            .sealer
+            .open(sealed)
+            .map_err(|error| error.to_string())?;
+        match plain.split_first() {
+            Some((2, zstd)) => zstd::bulk::decompress(zstd, LARGEST_LOCK_BYTES as usize)
+                .map_err(|error| error.to_string()),
+            _ => Ok(plain),
+        }
+    }
+
+    /// Writes a lock file and returns its name.
+    fn write(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        time: Timestamp,
+    ) -> Result<String, LockError> {
+        let LockHolder {
+            hostname,
+            username,
+            pid,
+        } = holder.clone();
+        let exclusive = mode == LockMode::Exclusive;
+        let document = LockFile {
+            time,
+            exclusive,
+            hostname,
+            username,
+            pid,
+        };
+        // A struct of texts and numbers can't fail to become JSON; if it did, a lock nobody can read is refused
+        // by everyone, which is the safe side.
+        let json = serde_json::to_vec(&document).unwrap_or_default();
+        let sealed = self.sealer.seal(&json)?;
+        let name = hex::encode(Sha256::digest(&sealed));
+        self.storage
+            .write(FileKind::Lock, &name, &sealed)
+            .inspect_err(|_| {
+                // The error may have come after the file was put in place.
+                let _ = self.storage.delete(FileKind::Lock, &name);
+            })?;
+        Ok(name)
+    }
+}
+
+/// Whether a process may exist on this machine. Without certainty it does.
+fn may_be_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// What does not change while a lock is held.
+#[derive(Clone)]
+struct Own {
+    locks: Locks,
+    mode: LockMode,
+    holder: LockHolder,
+    clock: Clock,
+}
+
+struct State {
+    name: String,
+    time: Timestamp,
+    lost: Option<&'static str>,
+}
+
+struct Held {
+    own: Own,
+    state: Mutex<State>,
+}
+
+impl Held {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), LockError> {
+        let state = self.state();
+        let too_old = (self.own.clock)().duration_since(state.time) > times::LOST_AFTER;
+        let what = state
+            .lost
+            .or_else(|| too_old.then_some("it could not be refreshed in time"));
+        what.map_or(Ok(()), |what| {
+            Err(LockError::Lost {
+                name: state.name.clone(),
+                what,
+            })
+        })
+    }
+
+    /// Replaces the lock file by one with the present time.
+    ///
+    /// The old one has to be there before and after the new one is written. Someone who took it for stale (this
+    /// machine slept) may have been granted an exclusive lock since, and the new file would hide that.
+    fn refresh(&self) -> Result<(), LockError> {
+        let Own {
+            locks,
+            mode,
+            holder,
+            clock,
+        } = &self.own;
+        let old = self.state().name.clone();
+        let is_there = || match locks.storage.size(FileKind::Lock, &old) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == StorageErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        let lose = || {
+            let what = "someone removed it";
+            self.state().lost = Some(what);
+            Err(LockError::Lost {
+                name: old.clone(),
+                what,
+            })
+        };
+        if !is_there()? {
+            return lose();
+        }
+        let time = clock();
+        let new = locks.write(*mode, holder, time)?;
+        match is_there() {
+            Ok(true) => {}
+            Ok(false) => {
+                let _ = locks.storage.delete(FileKind::Lock, &new);
+                return lose();
+            }
+            Err(error) => {
+                let _ = locks.storage.delete(FileKind::Lock, &new);
+                return Err(error.into());
+            }
+        }
+        {
+            let mut state = self.state();
+            state.name = new;
+            state.time = time;
+        }
+        // When this fails the old file stays until it is stale, which keeps others out longer than needed but
+        // harms nobody.
+        locks.storage.delete(FileKind::Lock, &old)?;
+        Ok(())
+    }
+
+    fn remove(&self) {
+        // When this fails the lock stays until it is stale: at once for this machine, soon for others.
+        let _ = self
+            .own
+            .locks
+            .storage
+            .delete(FileKind::Lock, &self.state().name);
+    }
+}
+
+/// A lock that is held; dropping it removes the file.
+pub struct LockGuard {
+    held: Arc<Held>,
+    /// Dropping it stops the thread.
+    stop: Option<mpsc::Sender<()>>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+impl LockGuard {
+    fn refreshing(held: Arc<Held>, every: Duration) -> Result<Self, LockError> {
+        let (stop, stopped) = mpsc::channel();
+        // Made first, so that an error below removes the lock file again.
+        let mut guard = Self {
+            held,
+            stop: Some(stop),
+            refresher: None,
+        };
+        let held = Arc::clone(&guard.held);
+        let refresh = move || {
+            while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Nobody to tell here: `check` tells the holder when it matters, and the next round tries again.
+                if let Err(LockError::Lost { .. }) = held.refresh() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("lock".to_owned())
+            .spawn(refresh);
+        guard.refresher = Some(thread.map_err(LockError::Thread)?);
+        Ok(guard)
+    }
+
+    /// The lock as others see it now.
+    #[must_use]
+    pub fn info(&self) -> LockInfo {
+        let state = self.held.state();
+        let Own { mode, holder, .. } = &self.held.own;
+        LockInfo {
+            name: state.name.clone(),
+            mode: *mode,
+            holder: holder.clone(),
+            time: state.time,
+        }
+    }
+
+    /// Whether the lock still holds. To be asked before what must not happen without it, such as writing a
+    /// snapshot.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] once it was removed by someone, or was not refreshed in time.
+    pub fn check(&self) -> Result<(), LockError> {
+        self.held.check()
+    }
+}
+
+impl std::fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LockGuard").field(&self.info()).finish()
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.refresher.take() {
+            // It can't panic on anything but a bug, and then there is still a file to remove.
+            let _ = thread.join();
+        }
+        self.held.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests;

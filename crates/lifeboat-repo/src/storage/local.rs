@@ -211,37 +211,18 @@ impl Storage for LocalStorage {
         length: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<(), StorageError> {
-        buffer.clear();
         let (mut file, size) = self.open(kind, name)?;
-        let too_short = || {
-            let reason = format!("{size} bytes long, wanted {length} from {offset}");
-            let kind_of = StorageErrorKind::TooShort;
-            StorageError::new(
-                kind_of,
-                "read",
-                describe(kind, name),
-                self.location(),
-                reason,
-            )
-        };
         // Before any memory is taken: offset and length may come from a damaged index.
-        let length_bytes = length as u64;
-        if offset
-            .checked_add(length_bytes)
-            .is_none_or(|end| end > size)
-        {
-            return Err(too_short());
+        if offset.checked_add(length as u64).is_none_or(|end| end > size) {
+            let reason = format!("{size} bytes long, wanted {length} from {offset}");
+            let error_kind = StorageErrorKind::TooShort;
+            return Err(StorageError::new(error_kind, "read", describe(kind, name), self.location(), reason));
         }
-        buffer.reserve(length);
-        let read = file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| file.take(length_bytes).read_to_end(buffer))
-            .map_err(|error| self.error("read", describe(kind, name), error))?;
-        if read == length {
-            Ok(())
-        } else {
-            Err(too_short())
-        }
+        // Not cleared first: then every byte of a reused buffer would be zeroed only to be read over.
+        buffer.resize(length, 0);
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_exact(buffer))
+            .map_err(|error| self.error("read", describe(kind, name), error))
     }
 
     fn write(&self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), StorageError> {
