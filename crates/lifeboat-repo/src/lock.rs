@@ -16,8 +16,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::seal::{SealError, Sealer};
+use crate::repository::Repository;
+use crate::seal::Sealer;
 use crate::storage::{FileEntry, FileKind, Storage, StorageError, StorageErrorKind};
+use crate::unpacked;
 
 /// Tells the time. An argument so that tests need not wait, and so that this room does not look.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -110,9 +112,12 @@ pub enum LockError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The lock could not be sealed.
-    #[error(transparent)]
-    Seal(#[from] SealError),
+    /// The lock could not be put into the form the format asks for.
+    #[error("the lock could not be encoded: {what}")]
+    Encode {
+        /// Why.
+        what: String,
+    },
     /// The thread that refreshes the lock could not be started.
     #[error("no thread to refresh the lock: {0}")]
     Thread(#[source] std::io::Error),
@@ -147,16 +152,46 @@ struct LockFile {
     pid: u32,
 }
 
+impl Repository {
+    /// Takes a lock, which lives as long as the guard. Removes stale locks on the way, and what else interrupted
+    /// writers left behind ([`Storage::sweep`]).
+    ///
+    /// # Errors
+    /// [`LockError::Held`] by one that excludes it, [`LockError::Unreadable`], or what the storage says.
+    pub fn lock(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        clock: Clock,
+    ) -> Result<LockGuard, LockError> {
+        self.locks().acquire(mode, holder, clock)
+    }
+
+    /// Every lock there is, the stale ones too; and for each lock file that can't be read, why.
+    ///
+    /// # Errors
+    /// When the storage can't list them.
+    pub fn list_locks(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
+        self.locks().list()
+    }
+
+    fn locks(&self) -> Locks {
+        Locks {
+            storage: Arc::clone(self.storage()),
+            sealer: self.sealer().clone(),
+        }
+    }
+}
+
 /// The part of a repository that locks are made with.
 #[derive(Debug, Clone)]
-pub(crate) struct Locks {
-    pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) sealer: Sealer,
+struct Locks {
+    storage: Arc<dyn Storage>,
+    sealer: Sealer,
 }
 
 impl Locks {
-    /// Takes a lock. Stale locks and what else interrupted writers left are removed on the way.
-    pub(crate) fn acquire(
+    fn acquire(
         &self,
         mode: LockMode,
         holder: &LockHolder,
@@ -204,7 +239,7 @@ impl Locks {
     }
 
     /// Every lock of the repository, the stale ones too.
-    pub(crate) fn list(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
+    fn list(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
         let files = self.storage.list(FileKind::Lock)?;
         Ok(files
             .iter()
@@ -255,7 +290,8 @@ impl Locks {
             Err(error) if error.kind() == StorageErrorKind::NotFound => return Ok(None),
             sealed => sealed?,
         };
-        let json = self.open(sealed).map_err(unreadable)?;
+        let json = unpacked::decode(FileKind::Lock, sealed, &self.sealer);
+        let json = json.map_err(|error| unreadable(error.to_string()))?;
         let lock: LockFile =
             serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))?;
         let LockFile {
@@ -281,18 +317,6 @@ impl Locks {
         }))
     }
 
-    fn open(&self, sealed: Vec<u8>) -> Result<Vec<u8>, String> {
-        let plain = self
-            .sealer
-            .open(sealed)
-            .map_err(|error| error.to_string())?;
-        match plain.split_first() {
-            Some((2, zstd)) => zstd::bulk::decompress(zstd, LARGEST_LOCK_BYTES as usize)
-                .map_err(|error| error.to_string()),
-            _ => Ok(plain),
-        }
-    }
-
     /// Writes a lock file and returns its name.
     fn write(
         &self,
@@ -313,10 +337,12 @@ impl Locks {
             username,
             pid,
         };
-        // A struct of texts and numbers can't fail to become JSON; if it did, a lock nobody can read is refused
-        // by everyone, which is the safe side.
-        let json = serde_json::to_vec(&document).unwrap_or_default();
-        let sealed = self.sealer.seal(&json)?;
+        let encode = |error: &dyn ToString| LockError::Encode {
+            what: error.to_string(),
+        };
+        let json = serde_json::to_vec(&document).map_err(|error| encode(&error))?;
+        let sealed = unpacked::encode(FileKind::Lock, &json, &self.sealer)
+            .map_err(|error| encode(&error))?;
         let name = hex::encode(Sha256::digest(&sealed));
         self.storage
             .write(FileKind::Lock, &name, &sealed)

@@ -213,10 +213,19 @@ impl Storage for LocalStorage {
     ) -> Result<(), StorageError> {
         let (mut file, size) = self.open(kind, name)?;
         // Before any memory is taken: offset and length may come from a damaged index.
-        if offset.checked_add(length as u64).is_none_or(|end| end > size) {
+        if offset
+            .checked_add(length as u64)
+            .is_none_or(|end| end > size)
+        {
             let reason = format!("{size} bytes long, wanted {length} from {offset}");
             let error_kind = StorageErrorKind::TooShort;
-            return Err(StorageError::new(error_kind, "read", describe(kind, name), self.location(), reason));
+            return Err(StorageError::new(
+                error_kind,
+                "read",
+                describe(kind, name),
+                self.location(),
+                reason,
+            ));
         }
         // Not cleared first: then every byte of a reused buffer would be zeroed only to be read over.
         buffer.resize(length, 0);
