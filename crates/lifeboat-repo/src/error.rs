@@ -1,6 +1,7 @@
 //! What can be wrong with a repository, as facts.
 
 use crate::id::{BlobId, SnapshotId};
+use crate::lock::{LockError, LockInfo};
 use crate::pack::BlobKind;
 use crate::seal::SealError;
 use crate::storage::{FileKind, StorageError};
@@ -115,6 +116,15 @@ pub enum RepositoryError {
         /// How many.
         count: usize,
     },
+    /// Someone has a lock that excludes what was asked for.
+    #[error("the repository is locked by {by}")]
+    Locked {
+        /// Whose lock it is.
+        by: Box<LockInfo>,
+    },
+    /// No lock could be had, or one did not hold.
+    #[error(transparent)]
+    Lock(LockError),
     /// Something could not be put into the form the format asks for.
     #[error("could not be encoded: {what}")]
     Encode {
@@ -127,6 +137,16 @@ pub enum RepositoryError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<LockError> for RepositoryError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held(by) => Self::Locked { by },
+            LockError::Storage(error) => Self::Storage(error),
+            error => Self::Lock(error),
+        }
+    }
 }
 
 impl RepositoryError {

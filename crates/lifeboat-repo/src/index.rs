@@ -347,6 +347,21 @@ impl Index {
         self
     }
 
+    /// From now on a look-up finds a blob in one of the packs with the numbers in `lost` only when no other pack
+    /// has it.
+    pub(crate) fn prefer_others(&mut self, lost: &HashSet<u32>) {
+        if !lost.is_empty() {
+            self.entries.sort_unstable_by_key(|entry| {
+                (
+                    entry.id,
+                    entry.kind(),
+                    lost.contains(&entry.pack),
+                    entry.order(),
+                )
+            });
+        }
+    }
+
     /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

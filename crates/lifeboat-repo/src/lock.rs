@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::RepositoryError;
 use crate::repository::Repository;
 use crate::seal::Sealer;
 use crate::storage::{FileEntry, FileKind, Storage, StorageError, StorageErrorKind};
@@ -157,14 +158,14 @@ impl Repository {
     /// writers left behind ([`Storage::sweep`]).
     ///
     /// # Errors
-    /// [`LockError::Held`] by one that excludes it, [`LockError::Unreadable`], or what the storage says.
+    /// `Locked` by one that excludes it, `Lock` when one can't be read, or what the storage says.
     pub fn lock(
         &self,
         mode: LockMode,
         holder: &LockHolder,
         clock: Clock,
-    ) -> Result<LockGuard, LockError> {
-        self.locks().acquire(mode, holder, clock)
+    ) -> Result<LockGuard, RepositoryError> {
+        Ok(self.locks().acquire(mode, holder, clock)?)
     }
 
     /// Every lock there is, the stale ones too; and for each lock file that can't be read, why.

@@ -13,12 +13,13 @@ mod files;
 mod packs;
 mod trees;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::RepositoryError;
-use crate::id::{BlobId, SnapshotId};
+use crate::id::{BlobId, PackId, SnapshotId};
+use crate::index::Index;
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, StorageErrorKind};
@@ -103,8 +104,8 @@ pub struct Finding {
     pub name: String,
     /// What is wrong with it.
     pub what: Problem,
-    /// The snapshots it belongs to, oldest first: for a pack those that have a blob in it, for an index file
-    /// those that need what no other index lists.
+    /// The snapshots it belongs to, oldest first: for a pack those that need a blob that no undamaged pack holds,
+    /// for an index file those that need what no other index file lists.
     pub snapshots: Vec<SnapshotId>,
 }
 
@@ -252,9 +253,11 @@ impl Repository {
         };
 
         let snapshots = files::snapshots(context, scope)?;
-        let index = files::index(context)?;
+        let mut index = files::index(context)?;
         files::others(context, scope)?;
         let mut packs = Packs::list(context, &index)?;
+        // A blob whose pack was lost and that was stored anew is there: only its old place is not.
+        prefer_others(&mut index, |pack| packs.problem(*pack).is_some());
 
         let mut walk = Walk::new(context, &index, &packs)?;
         for snapshot in &snapshots {
@@ -272,10 +275,21 @@ impl Repository {
             packs.read(context, progress, &mut report)?;
         }
         report.snapshots_checked = snapshots.len() as u64;
+        let damaged: HashSet<String> = findings.names(FileKind::Pack).into_iter().collect();
+        prefer_others(&mut index, |pack| damaged.contains(&pack.to_string()));
         let belongings = Belongings::new(context, &index, &packs, is_incomplete)?;
         report.findings = attribute(findings.take(), &snapshots, belongings)?;
         Ok(report)
     }
+}
+
+fn prefer_others(index: &mut Index, is_bad: impl Fn(&PackId) -> bool) {
+    let numbered = index.packs().iter().zip(0..);
+    let bad: HashSet<u32> = numbered
+        .filter(|(pack, _)| is_bad(pack))
+        .map(|(_, number)| number)
+        .collect();
+    index.prefer_others(&bad);
 }
 
 /// Says of each finding which snapshots it belongs to.
