@@ -82,6 +82,7 @@ fn main() {
         paths: vec!["/dump".to_owned()],
         tags: vec!["throughput".to_owned()],
         worked: Some((started.1, Timestamp::now())),
+        extra: None,
     };
     let (snapshot, stats) = writer.commit(&root, draft).unwrap();
     report("written", bytes.len(), started.0);

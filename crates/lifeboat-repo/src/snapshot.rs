@@ -55,6 +55,14 @@ pub struct Snapshot {
     /// What it took to make it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<SnapshotSummary>,
+    /// What the application has to say of it. restic neither reads nor writes such a field, and drops it when
+    /// it rewrites a snapshot.
+    #[serde(
+        default,
+        rename = "lifeboat",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub extra: Option<serde_json::Value>,
 }
 
 /// What it took to make a snapshot; restic writes it from 0.17 on. Sizes in bytes.

@@ -78,6 +78,8 @@ pub struct SnapshotDraft {
     pub tags: Vec<String>,
     /// When the work began and ended; then the file holds a summary.
     pub worked: Option<(Timestamp, Timestamp)>,
+    /// What the application has to say of it.
+    pub extra: Option<serde_json::Value>,
 }
 
 /// What our snapshots say they were written by.
@@ -342,6 +344,7 @@ impl Writer {
             original: None,
             program_version: PROGRAM_VERSION.to_owned(),
             summary,
+            extra: draft.extra,
         };
         let json = serde_json::to_vec(&snapshot).map_err(encode)?;
         let (hash, size) = self

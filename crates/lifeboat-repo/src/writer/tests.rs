@@ -28,6 +28,7 @@ pub(crate) fn draft() -> SnapshotDraft {
         paths: vec!["/dump".to_owned()],
         tags: Vec::new(),
         worked: Some((Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH)),
+        extra: None,
     }
 }
 
