@@ -135,6 +135,9 @@ pub enum ArchiveError {
         /// The entry's kind and name, for people.
         description: String,
     },
+    /// The caller wanted it to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A name or a statement is not what pg_dump writes.
     #[error("{description} has a COPY statement that cannot be understood: {statement}")]
     CopyStatement {

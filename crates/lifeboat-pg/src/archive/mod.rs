@@ -8,17 +8,26 @@
 //! Source of the formats: `pg_backup_archiver.c`, `pg_backup_custom.c`, `pg_backup_directory.c`
 //! in PostgreSQL's `src/bin/pg_dump`.
 
+mod check;
+mod codec;
 mod copy_stmt;
+mod custom_reader;
+mod custom_writer;
 mod error;
 mod header;
+mod input;
 mod io;
 mod layout;
+mod lz4;
 mod text;
 mod toc;
 
 use std::io::{Read, Write};
 
+pub use check::CheckSummary;
 pub use copy_stmt::CopyTarget;
+pub use custom_reader::{BlobStreams, Block, CustomReader, DataStream};
+pub use custom_writer::{BlobsWriter, CustomWriter, DataWriter, WriteCompression};
 pub use error::{ArchiveError, Content};
 pub use header::{ArchiveFormat, Compression, Header, LocalTime, Version};
 pub use layout::{
@@ -56,6 +65,20 @@ impl Archive {
         Ok(Self { header, entries })
     }
 
+    /// Writes header and table of contents in the archive's own format: for what pg_dump wrote,
+    /// the same bytes again.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Write`]; [`ArchiveError::Unwritable`] if a field does not fit the format.
+    pub fn write_toc(&self, out: &mut impl Write) -> Result<(), ArchiveError> {
+        let header = &self.header;
+        let mut sink = Sink::new(out, header.int_size, header.off_size);
+        header.write(&mut sink)?;
+        toc::write_entries(&mut sink, header, &self.entries, |entry| {
+            Ok(entry.data.clone())
+        })
+    }
+
     /// Writes a `toc.dat` of the directory format for uncompressed data files.
     ///
     /// Each entry with data gets the file name that [`Archive::data_file`] gives it.
@@ -70,9 +93,10 @@ impl Archive {
         };
         let mut sink = Sink::new(out, header.int_size, header.off_size);
         header.write(&mut sink)?;
-        toc::write_entries(&mut sink, header.version, &self.entries, |entry| {
-            let file = self.data_file(entry).unwrap_or_default();
-            Ok(DataRef::File(Text::from(file)))
+        toc::write_entries(&mut sink, &header, &self.entries, |entry| {
+            Ok(self
+                .data_file(entry)
+                .map_or(DataRef::None, |file| DataRef::File(file.into())))
         })
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 
 use super::error::ArchiveError;
-use super::header::{ArchiveFormat, Version};
+use super::header::{ArchiveFormat, Header, Version};
 use super::io::{OFFSET_NO_DATA, OFFSET_NOT_SET, OFFSET_SET, Sink, Source};
 use super::text::Text;
 
@@ -168,6 +168,7 @@ impl TocEntry {
         &self,
         sink: &mut Sink<W>,
         version: Version,
+        format: ArchiveFormat,
         data: &DataRef,
     ) -> Result<(), ArchiveError> {
         fn text(text: &Option<Text>) -> Option<&[u8]> {
@@ -202,12 +203,17 @@ impl TocEntry {
             sink.string(Some(dependency.to_string().as_bytes()))?;
         }
         sink.string(None)?;
-        match data {
+        match (format, data) {
             // The directory format marks "no data" with an empty file name.
-            DataRef::File(name) => sink.string(Some(name.as_bytes())),
-            DataRef::None => sink.file_offset(OFFSET_NO_DATA, 0),
-            DataRef::Unplaced => sink.file_offset(OFFSET_NOT_SET, 0),
-            DataRef::At(offset) => sink.file_offset(OFFSET_SET, *offset),
+            (ArchiveFormat::Directory, DataRef::None) => sink.string(Some(b"")),
+            (ArchiveFormat::Directory, DataRef::File(name)) => sink.string(Some(name.as_bytes())),
+            (ArchiveFormat::Custom, DataRef::None) => sink.file_offset(OFFSET_NO_DATA, 0),
+            (ArchiveFormat::Custom, DataRef::Unplaced) => sink.file_offset(OFFSET_NOT_SET, 0),
+            (ArchiveFormat::Custom, DataRef::At(offset)) => sink.file_offset(OFFSET_SET, *offset),
+            (ArchiveFormat::Directory, _) | (ArchiveFormat::Custom, DataRef::File(_)) => {
+                let what = format!("the data of {} is of another format", self.describe());
+                Err(ArchiveError::Unwritable { what })
+            }
         }
     }
 }
@@ -237,7 +243,7 @@ pub(super) fn read_entries<R: Read>(
 /// Writes the entry count and the entries; `data` says where each entry's data is.
 pub(super) fn write_entries<W: Write>(
     sink: &mut Sink<W>,
-    version: Version,
+    header: &Header,
     entries: &[TocEntry],
     mut data: impl FnMut(&TocEntry) -> Result<DataRef, ArchiveError>,
 ) -> Result<(), ArchiveError> {
@@ -246,7 +252,7 @@ pub(super) fn write_entries<W: Write>(
     })?;
     sink.int(count)?;
     for entry in entries {
-        entry.write(sink, version, &data(entry)?)?;
+        entry.write(sink, header.version, header.format, &data(entry)?)?;
     }
     Ok(())
 }

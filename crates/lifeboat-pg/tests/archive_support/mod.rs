@@ -1,9 +1,14 @@
 //! What the archive tests share: the sample database and the stock tools.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
+use flate2::read::GzDecoder;
+use lifeboat_pg::archive::{ArchiveError, CheckSummary, CustomReader};
 use lifeboat_testkit::{TestDatabase, TestServer};
 
 /// A database filled from `archives/sample.sql`.
@@ -54,4 +59,26 @@ pub fn plain_dump(database: &TestDatabase<'_>) -> String {
         .lines()
         .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));
     kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// Archives that pg_dump 15, 16 and 18 made of `archives/sample.sql`, kept so that every version of
+/// the format is tested wherever the tests run.
+pub fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
+    ["pg15-z6", "pg16-z6-redirect", "pg18-z0"]
+        .map(|name| (name, fixture(name)))
+        .into()
+}
+
+/// One of them.
+pub fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/archives");
+    let file = File::open(folder.join(format!("{name}.dump.gz"))).unwrap();
+    let mut bytes = Vec::new();
+    GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Reads an archive to its end.
+pub fn check(archive: &[u8]) -> Result<CheckSummary, ArchiveError> {
+    CustomReader::new(archive)?.check_to_end(&AtomicBool::new(false), &mut |_| {})
 }
