@@ -1,5 +1,6 @@
-//! Tasks around the project: documents that are made from the program's own definitions.
+//! Tasks around the project: documents that are made from the program's own definitions, and benchmarks.
 
+mod bench;
 mod documents;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Bench(bench::Args),
     /// Write the manual pages to docs/man.
     Man,
     /// Write the completion scripts to docs/completions.
@@ -25,6 +27,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args).map_err(Into::into),
         Task::Man => documents::man(),
         Task::Completions => documents::completions(),
         Task::ConfigReference => documents::config_reference(),
