@@ -87,6 +87,40 @@ fn main() {
     let (snapshot, stats) = writer.commit(&root, draft).unwrap();
     report("written", bytes.len(), started.0);
     println!("{}\n{stats:#?}", snapshot.id);
+
+    let started = Instant::now();
+    let reader = repository.reader().unwrap();
+    let node = reader.find(&snapshot, "dump/data.dat").unwrap();
+    let content = reader.content(&node).unwrap();
+    let slice = content.size_bytes.div_ceil(workers.into()).max(1);
+    std::thread::scope(|scope| {
+        for start in (0..content.size_bytes).step_by(slice as usize) {
+            let mut file = reader.open_range(&content, start..start + slice).unwrap();
+            let mut expected = &bytes[start as usize..];
+            scope.spawn(move || {
+                while let Some(chunk) = file.next_chunk().unwrap() {
+                    assert!(
+                        expected.starts_with(chunk),
+                        "read back other bytes than were written"
+                    );
+                    expected = &expected[chunk.len()..];
+                }
+            });
+        }
+    });
+    report("read", bytes.len(), started);
+    let random = reader.random(&content).unwrap();
+    let (started, count, mut page) = (Instant::now(), 10_000u64, [0; 8192]);
+    for n in 0..count {
+        // A walk that visits pages in no order.
+        let offset = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % content.size_bytes;
+        let read = random.read_at(offset, &mut page).unwrap();
+        assert_eq!(page[..read], bytes[offset as usize..][..read]);
+    }
+    println!(
+        "random pages: {:.0} µs each",
+        started.elapsed().as_secs_f64() * 1e6 / count as f64
+    );
 }
 
 fn report(what: &str, bytes: usize, since: Instant) {

@@ -304,37 +304,55 @@ impl Index {
         }
     }
 
-    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<&Entry> {
+    /// All entries of a blob.
+    fn find(&self, kind: BlobKind, id: &BlobId) -> &[Entry] {
         let at = prefix(id);
         let bucket = self
             .entries
-            .get(self.starts[at] as usize..self.starts[at + 1] as usize)?;
-        let first = bucket.partition_point(|entry| (entry.id, entry.kind()) < (*id, kind));
-        bucket
-            .get(first)
-            .filter(|entry| entry.id == *id && entry.kind() == kind)
+            .get(self.starts[at] as usize..self.starts[at + 1] as usize);
+        let bucket = bucket.unwrap_or_default();
+        let wanted = (*id, kind);
+        let first = bucket.partition_point(|entry| (entry.id, entry.kind()) < wanted);
+        let rest = &bucket[first..];
+        let count = rest
+            .iter()
+            .take_while(|entry| (entry.id, entry.kind()) == wanted)
+            .count();
+        &rest[..count]
+    }
+
+    /// Everywhere a blob lies: most often in one place.
+    pub fn locations(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+    ) -> impl Iterator<Item = BlobLocation> + '_ {
+        self.find(kind, id).iter().filter_map(|entry| {
+            Some(BlobLocation {
+                pack: *self.packs.get(entry.pack as usize)?,
+                blob: entry.blob(),
+            })
+        })
     }
 
     /// Where a blob lies; one place of it when there are several.
     #[must_use]
     pub fn get(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        let entry = self.find(kind, id)?;
-        Some(BlobLocation {
-            pack: *self.packs.get(entry.pack as usize)?,
-            blob: entry.blob(),
-        })
+        self.locations(kind, id).next()
     }
 
     /// Whether a blob is in some pack.
     #[must_use]
     pub fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
-        self.find(kind, id).is_some()
+        !self.find(kind, id).is_empty()
     }
 
     /// The length of a blob's plaintext.
     #[must_use]
     pub fn plain_length(&self, kind: BlobKind, id: &BlobId) -> Option<u32> {
-        self.find(kind, id).map(|entry| entry.blob().plain_length())
+        self.find(kind, id)
+            .first()
+            .map(|entry| entry.blob().plain_length())
     }
 
     /// The same index without the packs whose numbers are in `lost`.

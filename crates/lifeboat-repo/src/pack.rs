@@ -397,17 +397,27 @@ impl BlobOpener {
         })
     }
 
+    /// The plaintext of the blob that was opened last; of no use after one that failed to open.
+    #[must_use]
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    /// Gives memory back that only an unusually large blob needed.
+    pub(crate) fn shrink(&mut self) {
+        const KEPT_BYTES: usize = 8 << 20;
+        if self.plain.capacity() > KEPT_BYTES {
+            self.plain = Vec::new();
+        }
+    }
+
     /// The plaintext of `blob`, whose sealed bytes are `sealed` (and are opened where they lie). Its hash was
     /// checked; it is valid until the next call.
     ///
     /// # Errors
     /// When anything about it is not as promised. Memory is taken for at most
     /// [`BlobKind::most_plain_bytes`], and only after the code was checked.
-    pub fn open<'a>(
-        &'a mut self,
-        blob: &PackedBlob,
-        sealed: &'a mut [u8],
-    ) -> Result<&'a [u8], PackError> {
+    pub fn open(&mut self, blob: &PackedBlob, sealed: &mut [u8]) -> Result<&[u8], PackError> {
         if sealed.len() != blob.length as usize {
             return Err(PackError::WrongLength(blob.id));
         }
@@ -418,13 +428,13 @@ impl BlobOpener {
                 part: "blob",
                 source,
             })?;
-        let plaintext: &[u8] = match blob.uncompressed_length {
-            None => opened,
+        self.plain.clear();
+        match blob.uncompressed_length {
+            None => self.plain.extend_from_slice(opened),
             Some(length) if length > blob.kind.most_plain_bytes() => {
                 return Err(PackError::Malformed("the blob is too large"));
             }
             Some(length) => {
-                self.plain.clear();
                 self.plain.reserve(length as usize);
                 self.decompressor
                     .decompress_to_buffer(opened, &mut self.plain)
@@ -432,12 +442,11 @@ impl BlobOpener {
                 if self.plain.len() != length as usize {
                     return Err(PackError::WrongLength(blob.id));
                 }
-                &self.plain
             }
-        };
-        if BlobId::of(plaintext) != blob.id {
+        }
+        if BlobId::of(&self.plain) != blob.id {
             return Err(PackError::WrongContent(blob.id));
         }
-        Ok(plaintext)
+        Ok(&self.plain)
     }
 }

@@ -418,4 +418,4 @@ impl Drop for Writer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
