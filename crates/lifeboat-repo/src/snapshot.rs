@@ -57,11 +57,7 @@ pub struct Snapshot {
     pub summary: Option<SnapshotSummary>,
     /// What the application has to say of it. restic neither reads nor writes such a field, and drops it when
     /// it rewrites a snapshot.
-    #[serde(
-        default,
-        rename = "lifeboat",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "lifeboat", skip_serializing_if = "Option::is_none")]
     pub extra: Option<serde_json::Value>,
 }
 

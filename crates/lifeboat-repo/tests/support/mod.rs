@@ -65,6 +65,7 @@ pub fn draft(hour: u32) -> SnapshotDraft {
         paths: vec!["/dump".to_owned()],
         tags: vec!["lifeboat".to_owned()],
         worked: None,
+        extra: None,
     }
 }
 
