@@ -15,6 +15,7 @@ mod failure;
 mod output;
 mod prompt;
 pub mod reference;
+mod secrets;
 mod signals;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The program as a process: streams, exit codes, the text of errors.
 
+#![expect(clippy::expect_used, reason = "a failed setup is a failed test")]
+
 use std::path::Path;
 
 use assert_cmd::Command;

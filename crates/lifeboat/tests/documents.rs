@@ -1,5 +1,7 @@
 //! The help is what was agreed, and the documents made from the definitions are up to date.
 
+#![expect(clippy::expect_used, reason = "a failed setup is a failed test")]
+
 use std::path::Path;
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) struct ConfigFile {
     #[schemars(with = "Option<SecretText>")]
     #[schemars(extend("x-env" = "DATABASE_URL", "x-example" = "\"postgresql://app@db.example/memalerts\""))]
     pub(super) database_url: Option<Spanned<SecretText>>,
-    /// A file whose first line is the database's connection string.
+    /// A file that holds the database's connection string, on one line.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-example" = "\"/etc/lifeboat/database-url\""))]
     pub(super) database_url_file: Option<Spanned<String>>,
@@ -90,7 +90,7 @@ pub(super) struct DatabaseSection {
     #[schemars(with = "Option<SecretText>")]
     #[schemars(extend("x-example" = "\"postgresql://app@db.example/memalerts\""))]
     pub(super) url: Option<Spanned<SecretText>>,
-    /// A file whose first line is its connection string.
+    /// A file that holds its connection string, on one line.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-example" = "\"/etc/lifeboat/memalerts-url\""))]
     pub(super) url_file: Option<Spanned<String>>,
@@ -109,12 +109,12 @@ pub(super) struct RepositorySection {
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-example" = "\"file:///var/backups/lifeboat\""))]
     pub(super) url: Option<Spanned<String>>,
-    /// A file whose first line is the repository's passphrase (mode 0600). Keep a copy of it
+    /// A file that holds the repository's passphrase, on one line (mode 0600). Keep a copy of it
     /// somewhere else: without it the backups cannot be read by anyone.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-env" = "LIFEBOAT_PASSWORD_FILE", "x-example" = "\"/etc/lifeboat/passphrase\""))]
     pub(super) password_file: Option<Spanned<String>>,
-    /// A program that prints the passphrase on its first line, as a list of words; no shell is involved.
+    /// A program that prints the passphrase, as a list of words; no shell is involved.
     /// The passphrase itself can also be set in the environment, as `LIFEBOAT_PASSWORD`.
     #[schemars(with = "Option<Vec<String>>")]
     #[schemars(extend("x-example" = "[\"pass\", \"show\", \"lifeboat\"]"))]

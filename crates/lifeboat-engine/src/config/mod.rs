@@ -87,7 +87,7 @@ pub struct Database {
 pub enum UrlSource {
     /// The text itself.
     Literal(SecretString),
-    /// The first line of this file.
+    /// The only line of this file.
     File(PathBuf),
     /// libpq's own variables: `PGHOST`, `PGDATABASE`, `PGSERVICE`…
     LibpqEnvironment,
@@ -98,9 +98,9 @@ pub enum UrlSource {
 pub enum PasswordSource {
     /// The text itself (from the environment only).
     Literal(SecretString),
-    /// The first line of this file.
+    /// The only line of this file.
     File(PathBuf),
-    /// The first line that this program prints: its name, then its arguments. Never empty.
+    /// What this program prints, on one line: its name, then its arguments. Never empty.
     Command(Vec<String>),
 }
 

@@ -4,6 +4,7 @@
 //! added here and nowhere else: [`config`] for the configuration, and so on for each room below.
 
 mod config;
+pub mod pg;
 
 use std::error::Error;
 use std::fmt::Display;

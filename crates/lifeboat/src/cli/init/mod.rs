@@ -1,5 +1,8 @@
 //! `lifeboat init`.
 
+mod dotenv;
+mod passphrase;
+
 use clap::Args;
 
 use crate::app::App;
