@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use lifeboat_engine::config::{Config, Sources, search};
+use lifeboat_engine::config::{Config, ConfigError, RepositoryLocation, Sources, search};
 use lifeboat_engine::journal::Journal;
+use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
+use lifeboat_repo::Repository;
+use lifeboat_repo::storage::{LocalStorage, Storage};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::GlobalArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::secrets;
 
 /// The process, as far as commands may know it.
 #[derive(Debug)]
@@ -64,9 +69,102 @@ impl App {
         })
     }
 
+    /// The database to work on, with the name it goes by, and how to reach it.
+    pub fn source(&self, name: Option<&str>) -> Result<Source, Failure> {
+        // A database without a name in the configuration goes by the server's name for it.
+        let unnamed = matches!(self.config.databases.as_slice(), [only] if only.name.is_none());
+        let database = self.config.database(name.filter(|_| !unnamed))?;
+        let url = secrets::database_url(&database.url)?;
+        let conninfo = self.conninfo(&url)?;
+        let found = database
+            .name
+            .clone()
+            .unwrap_or_else(|| conninfo.database().to_owned());
+        match name {
+            Some(name) if name != found => Err(ConfigError::UnknownDatabase {
+                name: name.to_owned(),
+                nearest: None,
+                names: vec![found],
+            }
+            .into()),
+            _ => Ok(Source {
+                name: found,
+                conninfo,
+            }),
+        }
+    }
+
+    /// Reads a connection string by libpq's rules, in this process's environment.
+    pub fn conninfo(&self, url: &SecretString) -> Result<ConnInfo, Failure> {
+        let environment = |name: &str| self.environment.get(name).cloned();
+        let conninfo = ConnInfo::parse(url.expose_secret(), &environment)?;
+        for warning in conninfo.warnings() {
+            self.out.warn(&warning.to_string());
+        }
+        for (name, _) in conninfo.ignored() {
+            self.out.detail(&format!(
+                "the URL's parameter `{name}` means nothing to PostgreSQL and is left out"
+            ));
+        }
+        Ok(conninfo)
+    }
+
+    /// Whose backups a command on the repository means: the flag's, else the only configured database's,
+    /// else everybody's. The repository is the truth here, so a flag need not be configured.
+    pub fn database_filter(&self, flag: Option<&str>) -> Option<String> {
+        flag.map(str::to_owned)
+            .or_else(|| match self.config.databases.as_slice() {
+                [only] => only
+                    .name
+                    .clone()
+                    .or_else(|| self.source(None).ok().map(|source| source.name)),
+                _ => None,
+            })
+    }
+
+    /// Connects.
+    pub fn connect(&self, conninfo: &ConnInfo) -> Result<Connection, Failure> {
+        let options = ConnectOptions {
+            application_name: Some("lifeboat".to_owned()),
+            connect_timeout: None,
+            interrupt: Arc::clone(&self.interrupt),
+        };
+        Connection::connect(conninfo, &options).map_err(Failure::from)
+    }
+
+    /// Where the repository is, as a storage.
+    pub fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
+        let location = self
+            .config
+            .repository
+            .as_ref()
+            .ok_or(ConfigError::NoRepository)?;
+        Ok(storage(&location.value))
+    }
+
+    /// The repository, open.
+    pub fn repository(&self) -> Result<Repository, Failure> {
+        let (location, password) = self.config.repository()?;
+        let password = secrets::password(password)?;
+        Ok(Repository::open(storage(&location.value), &password)?)
+    }
+
     /// Now.
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// Who runs this, for key files, locks and backups.
+    pub fn username(&self) -> String {
+        ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| {
+                self.environment
+                    .get(*name)
+                    .filter(|value| !value.is_empty())
+                    .cloned()
+            })
+            .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
     }
 
     /// Opens the journal. When its folder cannot be used, says so once and goes on without history.
@@ -84,6 +182,32 @@ impl App {
     pub fn is_interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
     }
+}
+
+/// A database to work on.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name its backups go by.
+    pub name: String,
+    /// How to reach it.
+    pub conninfo: ConnInfo,
+}
+
+/// A location as a storage.
+pub fn storage(location: &RepositoryLocation) -> Arc<dyn Storage> {
+    match location {
+        RepositoryLocation::Local(path) => Arc::new(LocalStorage::new(path)),
+        // Locations that this release cannot reach are refused when the configuration is resolved.
+        other => Arc::new(LocalStorage::new(other.to_string())),
+    }
+}
+
+/// The name of this machine, for key files, locks and backups.
+pub fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The first configuration file that exists. One that was asked for must exist.

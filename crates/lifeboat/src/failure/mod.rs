@@ -5,6 +5,7 @@
 
 mod config;
 pub mod pg;
+pub mod repo;
 
 use std::error::Error;
 use std::fmt::Display;

@@ -126,6 +126,12 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
 
 /// The first [`PgError`] among an error's sources, so that an outer error gets its advice too.
 pub fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e PgError> {
-    std::iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }

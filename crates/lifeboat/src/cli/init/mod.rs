@@ -1,18 +1,255 @@
-//! `lifeboat init`.
+//! `lifeboat init`: make the repository; on a terminal, also ask what is not configured and write it down.
 
+mod ask;
 mod dotenv;
+mod files;
 mod passphrase;
 
-use clap::Args;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::app::App;
+use clap::Args;
+use lifeboat_engine::config::{ConfigError, RepositoryLocation};
+use lifeboat_pg::ConnInfo;
+use lifeboat_repo::chunker::ChunkSizes;
+use lifeboat_repo::key::ScryptParams;
+use lifeboat_repo::repository::InitOptions;
+use lifeboat_repo::storage::Storage;
+use lifeboat_repo::{Repository, RepositoryError};
+use secrecy::SecretString;
+use serde::Serialize;
+
+use crate::app::{self, App};
+use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::{human, table};
+use crate::{prompt, secrets};
 
 /// Flags of `init`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a configuration
+file, init asks nothing. On a terminal it asks for what is missing, makes a passphrase and writes a
+configuration file. It never overwrites anything.")]
 pub struct InitArgs {}
 
+/// What was made, for `--json`.
+#[derive(Debug, Serialize)]
+struct Made {
+    repository: String,
+    repository_id: String,
+    /// False when it was there already and the passphrase opens it.
+    created: bool,
+    chunk_average_bytes: u32,
+    config_file: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
+    database_url_file: Option<PathBuf>,
+}
+
 /// Runs it.
-pub fn run(_app: &App, _args: &InitArgs) -> Result<(), Failure> {
-    Err(Failure::bug("not yet"))
+pub fn run(app: &App, _args: &InitArgs) -> Result<(), Failure> {
+    let complete = app.config.repository.is_some() && app.config.password.is_some();
+    if complete && !app.config.databases.is_empty() {
+        from_configuration(app)
+    } else if app.config.file.is_none() && !app.out.is_json() && prompt::is_possible() {
+        ask::run(app)
+    } else if complete {
+        // A repository that will hold somebody else's backups, copied or restored from: a size is all
+        // that is missing.
+        from_configuration(app)
+    } else {
+        Err(missing(app))
+    }
+}
+
+fn missing(app: &App) -> Failure {
+    let error = match app.config.repository() {
+        Err(error) => error,
+        Ok(_) => ConfigError::NoDatabase,
+    };
+    let failure = Failure::new(Exit::Usage, error.to_string());
+    match &app.config.file {
+        Some(file) => failure.hint(format!("add it to {}", file.display())),
+        None => failure
+            .hint("set DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE")
+            .hint("or run `lifeboat init` on a terminal: it asks, and writes a configuration file"),
+    }
+}
+
+fn from_configuration(app: &App) -> Result<(), Failure> {
+    let (location, password) = app.config.repository()?;
+    let secret = secrets::password(password)?;
+    let mut databases = Vec::new();
+    for database in &app.config.databases {
+        let url = secrets::database_url(&database.url)?;
+        databases.push(app.conninfo(&url)?);
+    }
+    let chunk_sizes = chunk_sizes(app, &databases)?;
+    let (repository, created) = make(app, app::storage(&location.value), &secret, chunk_sizes)?;
+    finished(
+        app,
+        &Made {
+            repository: location.value.to_string(),
+            repository_id: repository.id().to_owned(),
+            created,
+            chunk_average_bytes: repository.chunk_sizes().avg,
+            config_file: app.config.file.clone(),
+            passphrase_file: match &password.value {
+                lifeboat_engine::config::PasswordSource::File(path) => Some(path.clone()),
+                _ => None,
+            },
+            database_url_file: None,
+        },
+    )
+}
+
+/// Chunk sizes for the databases together, since they share the repository. They are kept for its life,
+/// so a database that cannot be asked is a failure and not a guess.
+fn chunk_sizes(app: &App, databases: &[ConnInfo]) -> Result<ChunkSizes, Failure> {
+    let mut bytes = 0;
+    for conninfo in databases {
+        bytes += database_bytes(app, conninfo).map_err(|failure| {
+            failure.hint(
+                "the repository's chunk sizes depend on the database's size: nothing was made yet",
+            )
+        })?;
+    }
+    if databases.is_empty() {
+        app.out
+            .say("no database is configured: the repository is made for one of 10 to 30 GB");
+        return Ok(ChunkSizes::with_average(
+            lifeboat_repo::chunker::DEFAULT_AVERAGE,
+        ));
+    }
+    app.out
+        .detail(&format!("the databases hold {}", human::bytes(bytes)));
+    Ok(ChunkSizes::for_database_size(bytes))
+}
+
+fn database_bytes(app: &App, conninfo: &ConnInfo) -> Result<u64, Failure> {
+    let mut connection = app.connect(conninfo)?;
+    let rows = connection
+        .query("SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes")?;
+    match rows.first() {
+        Some(row) => Ok(row.parse("bytes")?),
+        None => Err(Failure::bug("no size")),
+    }
+}
+
+/// Makes the repository; one that is there and that the passphrase opens is as good, so that init can be
+/// run again by whatever sets up machines.
+fn make(
+    app: &App,
+    storage: Arc<dyn Storage>,
+    password: &SecretString,
+    chunk_sizes: ChunkSizes,
+) -> Result<(Repository, bool), Failure> {
+    let options = InitOptions {
+        chunk_sizes,
+        scrypt: ScryptParams::default(),
+        hostname: app::hostname(),
+        username: app.username(),
+        now: app.now(),
+    };
+    match Repository::init(Arc::clone(&storage), password, &options) {
+        Ok(repository) => Ok((repository, true)),
+        Err(RepositoryError::AlreadyExists { .. }) => {
+            Ok((Repository::open(storage, password)?, false))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn finished(app: &App, made: &Made) -> Result<(), Failure> {
+    app.out.object("init", made)?;
+    app.out.data(&kit(made));
+    Ok(())
+}
+
+/// What to keep safe and what to type next.
+fn kit(made: &Made) -> String {
+    let repository = &made.repository;
+    let passphrase = made
+        .passphrase_file
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let mut text = if made.created {
+        format!("The repository is ready.\n\n")
+    } else {
+        format!(
+            "There is a repository already, and the passphrase opens it. Nothing was changed.\n\n"
+        )
+    };
+    let mut facts = vec![
+        ("repository", repository.clone()),
+        ("repository id", made.repository_id.clone()),
+    ];
+    if let Some(path) = &made.config_file {
+        facts.push(("configuration", path.display().to_string()));
+    }
+    if let Some(path) = &made.database_url_file {
+        facts.push(("connection string", path.display().to_string()));
+    }
+    facts.push((
+        "passphrase",
+        passphrase
+            .clone()
+            .unwrap_or_else(|| "from the environment or a command".to_owned()),
+    ));
+    text.push_str(&table::pairs(&facts));
+    text.push_str(&format!(
+        "\n\n\
+         Keep safe, away from this machine:\n\
+         \x20 1. the passphrase: without it nobody can read the backups, and nobody can reset it\n\
+         \x20 2. a copy of the repository's folder, as often as you back up\n\
+         \x20 3. this: without Lifeboat, restic and pg_restore get the data back\n\
+         \x20      restic -r {repository} -p {} restore latest --target DIR\n\
+         \x20      pg_restore --create --dbname postgres DIR/dump\n\n\
+         Next:\n\
+         \x20 lifeboat check\n\
+         \x20 lifeboat backup",
+        passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
+    ));
+    text
+}
+
+/// Where things go by default, as a value for the questions and the tests.
+#[derive(Debug, PartialEq, Eq)]
+struct Places {
+    config_file: PathBuf,
+    repository: RepositoryLocation,
+}
+
+impl Places {
+    fn default_for(app: &App) -> Self {
+        let env = |name: &str| {
+            app.environment
+                .get(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let is_root = rustix::process::geteuid().is_root();
+        let home = env("HOME").unwrap_or_default();
+        let config = env("XDG_CONFIG_HOME")
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(|| home.join(".config"));
+        let data = env("XDG_DATA_HOME")
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(|| home.join(".local/share"));
+        let config_file = match (&app.config_flag, env("LIFEBOAT_CONFIG")) {
+            (Some(path), _) => path.clone(),
+            (None, Some(path)) => path,
+            (None, None) if is_root => PathBuf::from("/etc/lifeboat/lifeboat.toml"),
+            (None, None) => config.join("lifeboat/lifeboat.toml"),
+        };
+        let repository = if is_root {
+            PathBuf::from("/var/backups/lifeboat")
+        } else {
+            data.join("lifeboat/repository")
+        };
+        Self {
+            config_file,
+            repository: RepositoryLocation::Local(repository),
+        }
+    }
 }

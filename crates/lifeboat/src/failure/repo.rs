@@ -1,0 +1,82 @@
+//! Advice on repositories and their storage, by variant.
+
+use lifeboat_repo::RepositoryError;
+use lifeboat_repo::storage::{StorageError, StorageErrorKind};
+
+use super::Failure;
+use crate::exit::Exit;
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        advise(Self::of(exit(&error), &error), &error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::from(RepositoryError::from(error))
+    }
+}
+
+/// How a command ends that failed for this reason.
+pub fn exit(error: &RepositoryError) -> Exit {
+    match error.root() {
+        RepositoryError::NotFound { .. } => Exit::NoRepository,
+        RepositoryError::WrongPassword { .. } => Exit::WrongPassword,
+        RepositoryError::Interrupted => Exit::Interrupted,
+        RepositoryError::AmbiguousId { .. } | RepositoryError::UnknownId { .. } => Exit::Usage,
+        RepositoryError::NoKey { .. }
+        | RepositoryError::DamagedKey { .. }
+        | RepositoryError::DamagedConfig { .. }
+        | RepositoryError::Damaged { .. }
+        | RepositoryError::MissingBlob { .. } => Exit::BadData,
+        _ => Exit::Failed,
+    }
+}
+
+/// Adds what helps against `error` to a failure that it caused.
+pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
+    match error.root() {
+        RepositoryError::NotFound { .. } => {
+            failure.hint("run `lifeboat init` to make it, or correct LIFEBOAT_REPOSITORY or `repository.path`")
+        }
+        RepositoryError::AlreadyExists { .. } => {
+            failure.hint("nothing was changed; use it with its own passphrase, or choose an empty folder")
+        }
+        RepositoryError::WrongPassword { .. } => failure.hint(
+            "is this the passphrase that `lifeboat init` made for this repository? see LIFEBOAT_PASSWORD_FILE or `repository.password_file`",
+        ),
+        RepositoryError::NoKey { .. } | RepositoryError::DamagedKey { .. } => failure
+            .hint("put back `keys/` from a copy of the repository: without a key nobody can read it"),
+        RepositoryError::DamagedConfig { .. } => {
+            failure.hint("put back the file `config` from a copy of the repository")
+        }
+        RepositoryError::Damaged { .. } | RepositoryError::MissingBlob { .. } => failure
+            .hint("`lifeboat verify --read-data` names every damaged file and the backups it belongs to")
+            .hint("put the damaged files back from a copy of the repository, or take a new backup at once"),
+        RepositoryError::UnsupportedVersion { .. } => {
+            failure.hint("`restic migrate upgrade_repo_v2` brings a repository of version 1 to version 2")
+        }
+        RepositoryError::AmbiguousId { .. } => failure.hint("give more of the ID: `lifeboat list` shows them"),
+        RepositoryError::UnknownId { nearest: Some(nearest), .. } => {
+            failure.hint(format!("did you mean {}?", nearest.short()))
+        }
+        RepositoryError::UnknownId { .. } => failure.hint("`lifeboat list` shows the backups"),
+        RepositoryError::Storage(error) => advise_storage(failure, error),
+        _ => failure,
+    }
+}
+
+fn advise_storage(failure: Failure, error: &StorageError) -> Failure {
+    match error.kind() {
+        StorageErrorKind::PermissionDenied => failure.hint(
+            "run as the user that owns the repository; its folders are 0700 and its files 0600",
+        ),
+        StorageErrorKind::NoSpace => failure
+            .hint("make room, then run it again: what was stored so far is kept and found again"),
+        StorageErrorKind::Unreachable => {
+            failure.hint("is the file system mounted, and the network there?")
+        }
+        _ => failure,
+    }
+}
