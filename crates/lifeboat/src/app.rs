@@ -14,7 +14,7 @@ use lifeboat_repo::Repository;
 use lifeboat_repo::storage::{LocalStorage, Storage};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cli::GlobalArgs;
+use crate::cli::{ConfigUse, GlobalArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -36,18 +36,17 @@ pub struct App {
 }
 
 impl App {
-    /// Finds, reads and resolves the configuration. Without `use_config` only the environment counts.
+    /// Finds, reads and resolves the configuration.
     pub fn new(
         global: &GlobalArgs,
         environment: BTreeMap<String, String>,
         out: Output,
         interrupt: Arc<AtomicBool>,
-        use_config: bool,
+        config_use: ConfigUse,
     ) -> Result<Self, Failure> {
-        let file = if use_config {
-            find_config(global, &environment)?
-        } else {
-            None
+        let file = match config_use {
+            ConfigUse::Ignored => None,
+            _ => find_config(global, &environment, config_use)?,
         };
         if let Some((path, _)) = &file {
             out.detail(&format!("configuration: {}", path.display()));
@@ -214,11 +213,14 @@ pub fn hostname() -> String {
 fn find_config(
     global: &GlobalArgs,
     environment: &BTreeMap<String, String>,
+    config_use: ConfigUse,
 ) -> Result<Option<(PathBuf, String)>, Failure> {
     for candidate in search::candidates(global.config.as_deref(), environment) {
         match std::fs::read_to_string(&candidate.path) {
             Ok(text) => return Ok(Some((candidate.path, text))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !candidate.required => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && (!candidate.required || config_use == ConfigUse::MayBeMissing) => {}
             Err(error) => {
                 let path = candidate.path.display();
                 let failure = Failure::new(

@@ -70,7 +70,7 @@ fn command(cli: &Cli, environment: BTreeMap<String, String>, out: &Output) -> Re
         environment,
         out.clone(),
         interrupt,
-        cli.command.needs_config(),
+        cli.command.config_use(),
     )?;
     cli.command.run(&app)
 }

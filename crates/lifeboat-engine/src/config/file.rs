@@ -152,6 +152,7 @@ pub(super) struct BackupSection {
     #[schemars(extend("x-default" = "1m"))]
     pub(super) lock_timeout: Option<Spanned<TimeSpan>>,
     /// Tables larger than this are read in slices of this size, several at a time (PostgreSQL 14 and newer).
+    /// Changing it costs some deduplication once.
     #[schemars(with = "Option<ByteSize>")]
     #[schemars(extend("x-default" = "128MiB"))]
     pub(super) slice_size: Option<Spanned<ByteSize>>,

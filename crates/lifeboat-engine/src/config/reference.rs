@@ -179,7 +179,10 @@ pub fn template(known: Known<'_>) -> String {
         } else {
             out.push('\n');
         }
-        for key in &section.keys {
+        for (position, key) in section.keys.iter().enumerate() {
+            if position > 0 {
+                out.push('\n');
+            }
             let name = key.path.rsplit('.').next().unwrap_or(&key.path);
             comment(&mut out, &key.doc);
             if let Some(env) = &key.env {

@@ -121,10 +121,25 @@ impl Command {
         }
     }
 
-    /// Whether it reads the configuration file. The others must work beside a broken one.
-    pub fn needs_config(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Completions(_) | Self::Man)
+    /// What it wants of the configuration file.
+    pub fn config_use(&self) -> ConfigUse {
+        match self {
+            Self::Init(_) => ConfigUse::MayBeMissing,
+            Self::Demo(_) | Self::Completions(_) | Self::Man => ConfigUse::Ignored,
+            _ => ConfigUse::Needed,
+        }
     }
+}
+
+/// What a command wants of the configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigUse {
+    /// One that is named must be there.
+    Needed,
+    /// One that is named may be about to be written.
+    MayBeMissing,
+    /// It works beside a broken one.
+    Ignored,
 }
 
 /// Chooses one of several configured databases.

@@ -5,7 +5,7 @@ mod dotenv;
 mod files;
 mod passphrase;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -162,23 +162,26 @@ fn make(
 
 fn finished(app: &App, made: &Made) -> Result<(), Failure> {
     app.out.object("init", made)?;
-    app.out.data(&kit(made));
+    app.out.data(&kit(made, app.config_flag.as_deref()));
     Ok(())
 }
 
 /// What to keep safe and what to type next.
-fn kit(made: &Made) -> String {
+fn kit(made: &Made, config_flag: Option<&Path>) -> String {
     let repository = &made.repository;
+    let lifeboat = match config_flag {
+        Some(path) => format!("lifeboat --config {}", path.display()),
+        None => "lifeboat".to_owned(),
+    };
     let passphrase = made
         .passphrase_file
         .as_ref()
         .map(|path| path.display().to_string());
     let mut text = if made.created {
-        format!("The repository is ready.\n\n")
+        "The repository is ready.\n\n".to_owned()
     } else {
-        format!(
-            "There is a repository already, and the passphrase opens it. Nothing was changed.\n\n"
-        )
+        "There is a repository already, and the passphrase opens it. Nothing was changed.\n\n"
+            .to_owned()
     };
     let mut facts = vec![
         ("repository", repository.clone()),
@@ -206,8 +209,8 @@ fn kit(made: &Made) -> String {
          \x20      restic -r {repository} -p {} restore latest --target DIR\n\
          \x20      pg_restore --create --dbname postgres DIR/dump\n\n\
          Next:\n\
-         \x20 lifeboat check\n\
-         \x20 lifeboat backup",
+         \x20 {lifeboat} check\n\
+         \x20 {lifeboat} backup",
         passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
     ));
     text
