@@ -465,6 +465,9 @@ impl Held {
 }
 
 /// A lock that is held; dropping it removes the file.
+///
+/// On the same machine `restic unlock` sends SIGHUP to the process that a lock names, to see whether it lives,
+/// and ignores that signal itself. A program that holds a lock has to do the same, or is ended by it.
 pub struct LockGuard {
     held: Arc<Held>,
     /// Dropping it stops the thread.

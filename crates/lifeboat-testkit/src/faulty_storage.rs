@@ -129,7 +129,8 @@ impl FaultyStorage {
             return operation(&*self.inner);
         };
         if failure == Failure::AnswerLost {
-            operation(&*self.inner)?;
+            // What the answer would have been is what gets lost.
+            let _ = operation(&*self.inner);
         }
         let file = format!("{} {}", file.0, file.1);
         Err(StorageError::new(

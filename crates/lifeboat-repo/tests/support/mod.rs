@@ -141,6 +141,13 @@ pub fn this_process() -> LockHolder {
     }
 }
 
+/// The number of a process that was and is no more.
+pub fn ended_process() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
 pub fn clock() -> Clock {
     Arc::new(Timestamp::now)
 }
