@@ -8,8 +8,9 @@
 //! Invariant: while a [`LockGuard`] passes [`LockGuard::check`], no lock that excludes it was granted by
 //! anyone who keeps these rules. The order that makes it so: look, write one's own lock, look again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+mod guard;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +22,9 @@ use crate::repository::Repository;
 use crate::seal::Sealer;
 use crate::storage::{FileEntry, FileKind, Storage, StorageError, StorageErrorKind};
 use crate::unpacked;
+
+pub use guard::LockGuard;
+use guard::{Held, Own};
 
 /// Tells the time. An argument so that tests need not wait, and so that this room does not look.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -217,18 +221,9 @@ impl Locks {
             holder: holder.clone(),
             clock,
         };
-        let state = State {
-            name,
-            time,
-            lost: None,
-        };
-        let held = Arc::new(Held {
-            own,
-            state: Mutex::new(state),
-        });
+        let held = Arc::new(Held::new(own, name.clone(), time));
         // Two who did not see each other before writing see each other now, as long as the storage lists what
         // it has acknowledged. Then both step back: one of them may be restic, which does the same.
-        let name = held.state().name.clone();
         if let Err(error) = self.refuse_if_excluded(mode, holder, time, Some(&name)) {
             held.remove();
             return Err(error);
@@ -361,183 +356,6 @@ fn may_be_alive(pid: u32) -> bool {
         .ok()
         .and_then(rustix::process::Pid::from_raw);
     pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-/// What does not change while a lock is held.
-#[derive(Clone)]
-struct Own {
-    locks: Locks,
-    mode: LockMode,
-    holder: LockHolder,
-    clock: Clock,
-}
-
-struct State {
-    name: String,
-    time: Timestamp,
-    lost: Option<&'static str>,
-}
-
-struct Held {
-    own: Own,
-    state: Mutex<State>,
-}
-
-impl Held {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self) -> Result<(), LockError> {
-        let state = self.state();
-        let too_old = (self.own.clock)().duration_since(state.time) > times::LOST_AFTER;
-        let what = state
-            .lost
-            .or_else(|| too_old.then_some("it could not be refreshed in time"));
-        what.map_or(Ok(()), |what| {
-            Err(LockError::Lost {
-                name: state.name.clone(),
-                what,
-            })
-        })
-    }
-
-    /// Replaces the lock file by one with the present time.
-    ///
-    /// The old one has to be there before and after the new one is written. Someone who took it for stale (this
-    /// machine slept) may have been granted an exclusive lock since, and the new file would hide that.
-    fn refresh(&self) -> Result<(), LockError> {
-        let Own {
-            locks,
-            mode,
-            holder,
-            clock,
-        } = &self.own;
-        let old = self.state().name.clone();
-        let is_there = || match locks.storage.size(FileKind::Lock, &old) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == StorageErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        };
-        let lose = || {
-            let what = "someone removed it";
-            self.state().lost = Some(what);
-            Err(LockError::Lost {
-                name: old.clone(),
-                what,
-            })
-        };
-        if !is_there()? {
-            return lose();
-        }
-        let time = clock();
-        let new = locks.write(*mode, holder, time)?;
-        match is_there() {
-            Ok(true) => {}
-            Ok(false) => {
-                let _ = locks.storage.delete(FileKind::Lock, &new);
-                return lose();
-            }
-            Err(error) => {
-                let _ = locks.storage.delete(FileKind::Lock, &new);
-                return Err(error.into());
-            }
-        }
-        {
-            let mut state = self.state();
-            state.name = new;
-            state.time = time;
-        }
-        // When this fails the old file stays until it is stale, which keeps others out longer than needed but
-        // harms nobody.
-        locks.storage.delete(FileKind::Lock, &old)?;
-        Ok(())
-    }
-
-    fn remove(&self) {
-        // When this fails the lock stays until it is stale: at once for this machine, soon for others.
-        let _ = self
-            .own
-            .locks
-            .storage
-            .delete(FileKind::Lock, &self.state().name);
-    }
-}
-
-/// A lock that is held; dropping it removes the file.
-///
-/// On the same machine `restic unlock` sends SIGHUP to the process that a lock names, to see whether it lives,
-/// and ignores that signal itself. A program that holds a lock has to do the same, or is ended by it.
-pub struct LockGuard {
-    held: Arc<Held>,
-    /// Dropping it stops the thread.
-    stop: Option<mpsc::Sender<()>>,
-    refresher: Option<JoinHandle<()>>,
-}
-
-impl LockGuard {
-    fn refreshing(held: Arc<Held>, every: Duration) -> Result<Self, LockError> {
-        let (stop, stopped) = mpsc::channel();
-        // Made first, so that an error below removes the lock file again.
-        let mut guard = Self {
-            held,
-            stop: Some(stop),
-            refresher: None,
-        };
-        let held = Arc::clone(&guard.held);
-        let refresh = move || {
-            while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // Nobody to tell here: `check` tells the holder when it matters, and the next round tries again.
-                if let Err(LockError::Lost { .. }) = held.refresh() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new()
-            .name("lock".to_owned())
-            .spawn(refresh);
-        guard.refresher = Some(thread.map_err(LockError::Thread)?);
-        Ok(guard)
-    }
-
-    /// The lock as others see it now.
-    #[must_use]
-    pub fn info(&self) -> LockInfo {
-        let state = self.held.state();
-        let Own { mode, holder, .. } = &self.held.own;
-        LockInfo {
-            name: state.name.clone(),
-            mode: *mode,
-            holder: holder.clone(),
-            time: state.time,
-        }
-    }
-
-    /// Whether the lock still holds. To be asked before what must not happen without it, such as writing a
-    /// snapshot.
-    ///
-    /// # Errors
-    /// [`LockError::Lost`] once it was removed by someone, or was not refreshed in time.
-    pub fn check(&self) -> Result<(), LockError> {
-        self.held.check()
-    }
-}
-
-impl std::fmt::Debug for LockGuard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LockGuard").field(&self.info()).finish()
-    }
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.refresher.take() {
-            // It can't panic on anything but a bug, and then there is still a file to remove.
-            let _ = thread.join();
-        }
-        self.held.remove();
-    }
 }
 
 #[cfg(test)]
