@@ -3,7 +3,7 @@
 #   make test          the whole suite
 #   make test-matrix   the PostgreSQL suite once per major, 13 to 18
 #   make bench         side by side with pg_dump, restic and pg_restore; SCALE and RUNS are parameters
-#   make check         formatting, lints, documentation
+#   make check         formatting, lints, documentation, systemd units
 #   make install       the program, its man pages, completions and systemd units, under PREFIX
 
 PREFIX  ?= /usr/local
@@ -34,9 +34,19 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	scripts/check-units
 
-install: build
+install:
+	@[ -x $(TARGET)/release/lifeboat ] || $(MAKE) build
 	install -D -m 0755 $(TARGET)/release/lifeboat $(DESTDIR)$(PREFIX)/bin/lifeboat
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -D -m 0644 docs/completions/lifeboat.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lifeboat
+	install -D -m 0644 docs/completions/_lifeboat $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_lifeboat
+	install -D -m 0644 docs/completions/lifeboat.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lifeboat.fish
+	for unit in packaging/systemd/*; do \
+	    sed 's#/usr/local/bin/#$(PREFIX)/bin/#' $$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
+	done
 
 setup:
 	@scripts/setup
