@@ -60,7 +60,7 @@ impl CancelHandle {
         let ended = channel.flush().and_then(|()| channel.fill());
         match ended {
             // The server never answers; it hangs up when it has passed the request on.
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(PgError::Lost(error))
                 if matches!(
                     error.kind(),

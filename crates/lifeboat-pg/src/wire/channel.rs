@@ -45,8 +45,8 @@ impl Channel {
         }
     }
 
-    /// Waits for more bytes.
-    pub fn fill(&mut self) -> Result<(), PgError> {
+    /// Waits for more bytes; returns how many came.
+    pub fn fill(&mut self) -> Result<usize, PgError> {
         loop {
             self.watch.check().map_err(stopped)?;
             let space = self.input.space();
@@ -63,7 +63,7 @@ impl Channel {
                 }
                 Ok(length) => {
                     self.input.filled(length);
-                    return Ok(());
+                    return Ok(length);
                 }
                 Err(error) if is_wake_up(&error) || error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(error)),

@@ -46,3 +46,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// A loopback address that nobody else is likely to use: tests need no port of their own then.
+pub fn loopback() -> String {
+    let mut bytes = [0_u8; 3];
+    getrandom::fill(&mut bytes).expect("random bytes");
+    format!(
+        "127.{}.{}.{}",
+        bytes[0].max(1),
+        bytes[1],
+        bytes[2].clamp(1, 254)
+    )
+}
