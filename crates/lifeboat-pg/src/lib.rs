@@ -7,10 +7,14 @@ pub mod census;
 pub mod conninfo;
 pub mod instance;
 mod passfile;
+pub mod server;
 mod service;
+pub mod tools;
 pub mod wire;
 
 pub use conninfo::{ConnInfo, ConnInfoError, Env};
+pub use server::ServerFacts;
+pub use tools::{Tool, ToolError, ToolFinder, Tools, Wanted};
 pub use wire::{
     CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows,
     ServerError, SqlState, quote_ident, quote_literal,

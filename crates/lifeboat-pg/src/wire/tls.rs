@@ -80,7 +80,8 @@ impl TlsSession {
     /// Moves ciphertext into rustls; false at the end of the stream.
     fn take_in(&mut self) -> io::Result<bool> {
         if self.start == self.end {
-            self.start = 0;
+            // Both at once and before the read: one that only wakes up must not leave old bytes behind.
+            (self.start, self.end) = (0, 0);
             self.end = self.socket.read(&mut self.raw)?;
         }
         if self.end == 0 {
