@@ -9,11 +9,14 @@
 mod support;
 
 use std::fs;
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use lifeboat_repo::lock::{LockGuard, LockHolder, LockMode};
+use lifeboat_repo::snapshot::Snapshot;
 use lifeboat_repo::storage::FileKind;
+use lifeboat_repo::tree::{Node, NodeKind};
 use lifeboat_repo::{Repository, RepositoryError};
 use support::{
     Restic, back_up, check, clock, ended_process, hostname, init, noise, open, read_folder, rows,
@@ -156,6 +159,24 @@ fn restic_can_work_on_in_our_repository() {
     assert_eq!(check(&repository, true).findings, []);
 }
 
+/// Every file of a snapshot with its path, sorted.
+fn read_snapshot(repository: &Repository, snapshot: &Snapshot) -> Vec<(String, Vec<u8>)> {
+    let reader = repository.reader().unwrap();
+    let mut files = Vec::new();
+    let mut visit = |path: &str, node: &Node| -> Result<(), RepositoryError> {
+        if node.kind == NodeKind::File {
+            let mut content = Vec::new();
+            let mut file = reader.open(&reader.content(node)?)?;
+            file.read_to_end(&mut content).unwrap();
+            files.push((path.to_owned(), content));
+        }
+        Ok(())
+    };
+    reader.walk(snapshot, &mut visit).unwrap();
+    files.sort();
+    files
+}
+
 #[test]
 fn we_read_what_restic_wrote() {
     for compression in ["off", "auto", "max"] {
@@ -196,6 +217,14 @@ fn we_read_what_restic_wrote() {
                 repository.load_index().unwrap().len() as u64
             );
         }
+        let expected = read_folder(&source);
+        let read = read_snapshot(&repository, &snapshots[1]);
+        let prefix = format!("{}/", source.to_str().unwrap().trim_start_matches('/'));
+        let read: Vec<_> = read
+            .into_iter()
+            .map(|(path, content)| (path.strip_prefix(&prefix).unwrap().to_owned(), content))
+            .collect();
+        assert!(read == expected, "read other content than restic stored");
         // And we add to it what restic then reads.
         let [files, _] = backups();
         back_up(&repository, 1, &borrowed(&files), 100_000).unwrap();

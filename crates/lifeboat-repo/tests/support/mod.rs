@@ -241,7 +241,7 @@ pub fn hand_to_restic(storage: &MemoryStorage) -> Restic {
     restic
 }
 
-/// All files below a folder with their paths relative to it, sorted.
+/// All files below a folder with their paths relative to it, sorted; links that lead nowhere are left out.
 pub fn read_folder(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut waiting = vec![folder.to_owned()];
@@ -250,7 +250,7 @@ pub fn read_folder(folder: &Path) -> Vec<(String, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 waiting.push(path);
-            } else {
+            } else if path.exists() {
                 let name = path
                     .strip_prefix(folder)
                     .unwrap()
