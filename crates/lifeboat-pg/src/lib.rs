@@ -19,3 +19,8 @@ pub use wire::{
     CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows,
     ServerError, SqlState, quote_ident, quote_literal,
 };
+mod child;
+pub mod dump;
+pub mod lsn;
+pub mod server;
+pub mod tools;
