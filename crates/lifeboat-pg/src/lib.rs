@@ -4,8 +4,11 @@
 
 pub mod archive;
 pub mod census;
+mod child;
 pub mod conninfo;
+pub mod dump;
 pub mod instance;
+pub mod lsn;
 mod passfile;
 pub mod server;
 mod service;
@@ -19,8 +22,3 @@ pub use wire::{
     CancelHandle, ConnectOptions, Connection, CopyIn, CopyOutError, PgError, Row, Rows,
     ServerError, SqlState, quote_ident, quote_literal,
 };
-mod child;
-pub mod dump;
-pub mod lsn;
-pub mod server;
-pub mod tools;

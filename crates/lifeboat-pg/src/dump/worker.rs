@@ -9,7 +9,7 @@ use crate::wire::{Connection, CopyOutError, PgError, SqlState};
 
 use super::error::{CopyFailure, DumpError};
 use super::large_objects;
-use super::plan::{DumpUnit, RowRange, UnitWork, copy_to_sql};
+use super::plan::{DumpUnit, UnitWork, copy_to_sql};
 use super::tables::TableName;
 
 /// Rows are handed on in pieces of about this size: small enough to stay in the processor's cache, large
@@ -197,9 +197,4 @@ pub(super) fn table_error(table: &TableName, source: PgError) -> DumpError {
         _ if matches!(source, PgError::Interrupted) => DumpError::Interrupted,
         _ => DumpError::Table { table, source },
     }
-}
-
-/// How a table is read back, whole, outside a dump.
-pub(crate) fn whole_table_sql(table: &TableName, columns: &[String]) -> String {
-    copy_to_sql(table, columns, &RowRange::All, None)
 }
