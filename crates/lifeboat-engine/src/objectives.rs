@@ -84,6 +84,17 @@ pub fn rto_predicted(
     )
 }
 
+/// RTO as a drill or a recovery measured it, in seconds rounded up.
+pub fn rto_reached(seconds: f64, target: TimeSpan) -> Objective {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "measured seconds are positive and small"
+    )]
+    let whole = seconds.ceil() as u64;
+    Objective::new(target, Some(whole))
+}
+
 fn predicted_seconds(drill: &Drill, database_bytes: Option<u64>) -> Option<u64> {
     let measured_ms = u128::from(drill.rto_ms?);
     let predicted_ms = match (drill.bytes, database_bytes) {
@@ -114,6 +125,23 @@ pub fn routine(last: Option<Timestamp>, now: Timestamp, max_age: TimeSpan) -> Ro
 pub fn age_seconds(time: Timestamp, now: Timestamp) -> u64 {
     let milliseconds = now.as_millisecond().saturating_sub(time.as_millisecond());
     u64::try_from(milliseconds).unwrap_or(0).div_ceil(1_000)
+}
+
+/// Seconds in the two largest units that matter: `42 s`, `7 min 5 s`, `3 h 20 min`, `12 d 4 h`.
+pub fn human_seconds(seconds: u64) -> String {
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| {
+        if small == 0 {
+            format!("{large} {large_unit}")
+        } else {
+            format!("{large} {large_unit} {small} {small_unit}")
+        }
+    };
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
 }
 
 #[cfg(test)]

@@ -70,7 +70,6 @@ impl Running {
         })
     }
 
-    #[expect(dead_code, reason = "the restore feeds pg_restore with it")]
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }

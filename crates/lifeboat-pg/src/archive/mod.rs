@@ -19,6 +19,7 @@ mod input;
 mod io;
 mod layout;
 mod lz4;
+mod select;
 mod text;
 mod toc;
 
@@ -33,6 +34,7 @@ pub use header::{ArchiveFormat, Compression, Header, LocalTime, Version};
 pub use layout::{
     TABLE_DATA_END, blob_file, percent_encode, read_blob_list, safe_relative, write_blob_line,
 };
+pub use select::{DropRules, LeftOut, SelectError, TablePattern, TableSelection};
 pub use text::Text;
 pub use toc::{DataRef, DumpId, Section, TocEntry};
 

@@ -30,6 +30,12 @@ impl Text {
         String::from_utf8_lossy(&self.0)
     }
 
+    /// Whether it begins with this.
+    #[must_use]
+    pub fn starts_with(&self, start: &str) -> bool {
+        self.0.starts_with(start.as_bytes())
+    }
+
     /// Whether there is no text at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

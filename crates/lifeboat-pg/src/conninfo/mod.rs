@@ -331,6 +331,31 @@ impl ConnInfo {
         }
     }
 
+    /// The first host, for people: `db.example:5432`, or a socket's folder.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self.hosts.first() {
+            Some(host) if host.socket_path().is_some() => host.name.clone(),
+            Some(host) => format!("{}:{}", host.name, host.port),
+            None => String::new(),
+        }
+    }
+
+    /// The same with settings (`name`, `value`) for the session, added to `options`.
+    #[must_use]
+    pub fn with_settings(&self, settings: &[(String, String)]) -> ConnInfo {
+        let mut options = self.options.clone().unwrap_or_default();
+        for (name, value) in settings {
+            // The server splits `options` at spaces that no backslash precedes.
+            let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+            options.push_str(&format!(" -c {name}={value}"));
+        }
+        ConnInfo {
+            options: Some(options),
+            ..self.clone()
+        }
+    }
+
     /// For people: `memalerts at db.example:5432`. Never a secret.
     pub fn display(&self) -> String {
         let hosts: Vec<String> = self

@@ -21,6 +21,7 @@ pub(crate) mod worker;
 pub use entry::{DumpEntry, EntryKind};
 pub use error::{CopyFailure, DumpError, LockHolder};
 pub use globals::Globals;
+pub(crate) use large_objects::read as read_large_objects;
 pub use large_objects::row as large_object_row;
 pub use leader::SnapshotInfo;
 pub use plan::{DumpUnit, RowRange, UnitWork, copy_to_sql};

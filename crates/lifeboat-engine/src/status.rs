@@ -1,0 +1,263 @@
+//! Objectives against reality: what would be lost now, what recovery would take, and what is overdue.
+//!
+//! What counts is what can be shown. A promise about which nothing is known (no drill ever, no backup at all)
+//! is not kept. The repository tells which backups exist; the journal of this host tells what was proven.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use lifeboat_repo::RepositoryError;
+use serde::Serialize;
+
+use crate::catalog::{Backup, Catalog, CatalogError};
+use crate::config::TimeSpan;
+use crate::journal::{Drill, Journal, JournalError, Outcome, Proof, ProofLevel, RunKind};
+use crate::objectives::{self, Objective, Routine, Verdict};
+use crate::verify::CLOCK_TOLERANCE;
+
+/// What is promised.
+#[derive(Debug, Clone, Copy)]
+pub struct Promises {
+    /// At most this much data may be lost.
+    pub rpo: TimeSpan,
+    /// At most this long may a recovery take.
+    pub rto: TimeSpan,
+    /// A drill must not be longer ago than this.
+    pub drill_max_age: TimeSpan,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusReport {
+    /// Where the repository is.
+    pub location: String,
+    /// The repository's ID.
+    pub repository: String,
+    /// Its size in bytes.
+    pub repository_bytes: u64,
+    /// Every database that is configured or has a backup.
+    pub databases: Vec<DatabaseStatus>,
+    /// Snapshot files of the repository that cannot be read.
+    pub damaged: Vec<String>,
+}
+
+/// How things stand for one database.
+#[derive(Debug, Clone, Serialize)]
+pub struct DatabaseStatus {
+    /// Its name.
+    pub database: String,
+    /// How many backups it has.
+    pub backups: u64,
+    /// The newest one's ID.
+    pub newest: Option<String>,
+    /// The newest one's snapshot time.
+    pub newest_time: Option<Timestamp>,
+    /// What would be lost now.
+    pub rpo: Objective,
+    /// What a recovery would take, by the last good drill.
+    pub rto: Objective,
+    /// The best proof of the newest backup.
+    pub newest_proof: Option<ProofLevel>,
+    /// The last backup that was proven by a restore.
+    pub last_proven: Option<ProvenBackup>,
+    /// Drills, and whether one is overdue.
+    pub drill: Routine,
+    /// Everything that is wrong, one sentence each; empty when all promises are kept.
+    pub problems: Vec<String>,
+}
+
+/// A backup that was restored and compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProvenBackup {
+    /// Its ID.
+    pub backup: String,
+    /// When it was proven.
+    pub at: Timestamp,
+    /// How long its recovery took then, in milliseconds.
+    pub rto_ms: Option<u64>,
+}
+
+impl StatusReport {
+    /// Whether every promise about every database is kept.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.damaged.is_empty()
+            && !self.databases.is_empty()
+            && self
+                .databases
+                .iter()
+                .all(|database| database.problems.is_empty())
+    }
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The repository cannot be listed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Looks at the repository and the journal. `configured` are the databases that should have backups.
+///
+/// # Errors
+/// When the repository or the journal cannot be read.
+pub fn status(
+    catalog: &Catalog<'_>,
+    journal: &Journal,
+    configured: &[String],
+    promises: Promises,
+    now: Timestamp,
+) -> Result<StatusReport, StatusError> {
+    let repository = catalog.repository();
+    let (backups, damaged) = catalog.backups(None)?;
+    let proofs = journal.best_proofs(repository.id())?;
+    let names: BTreeSet<&str> = configured
+        .iter()
+        .map(String::as_str)
+        .chain(backups.iter().map(|backup| backup.database.as_str()))
+        .collect();
+    let mut databases = Vec::with_capacity(names.len());
+    for name in names {
+        let own: Vec<&Backup> = backups
+            .iter()
+            .filter(|backup| backup.database == name)
+            .collect();
+        let history = History {
+            newest_proof: own
+                .last()
+                .and_then(|backup| proofs.get(&backup.id.to_string()).cloned()),
+            proven: journal.last_proof(repository.id(), Some(name), ProofLevel::Proven)?,
+            last_drill: journal.last_drill(repository.id(), Some(name), false)?,
+            good_drill: journal.last_drill(repository.id(), Some(name), true)?,
+            failed_backup: failed_since(journal, repository.id(), name)?,
+        };
+        databases.push(judge(name, &own, history, promises, now));
+    }
+    Ok(StatusReport {
+        location: repository.location(),
+        repository: repository.id().to_owned(),
+        repository_bytes: repository.size_bytes()?,
+        databases,
+        damaged: damaged.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// What the journal remembers of one database.
+struct History {
+    newest_proof: Option<Proof>,
+    proven: Option<Proof>,
+    last_drill: Option<Drill>,
+    good_drill: Option<Drill>,
+    failed_backup: Option<String>,
+}
+
+/// Why the last backup run failed, when no later one succeeded.
+fn failed_since(
+    journal: &Journal,
+    repository: &str,
+    database: &str,
+) -> Result<Option<String>, JournalError> {
+    let last = journal.last_run(RunKind::Backup, repository, Some(database), None)?;
+    Ok(last.and_then(|run| match run.outcome {
+        Some(Outcome::Failed) => Some(run.error.unwrap_or_else(|| "it failed".to_owned())),
+        Some(Outcome::Vanished) => Some("its process ended without a word".to_owned()),
+        Some(Outcome::Interrupted) => Some("it was interrupted".to_owned()),
+        Some(Outcome::Succeeded) | None => None,
+    }))
+}
+
+fn judge(
+    name: &str,
+    own: &[&Backup],
+    history: History,
+    promises: Promises,
+    now: Timestamp,
+) -> DatabaseStatus {
+    let newest = own.last();
+    let newest_time = newest.map(|backup| backup.time);
+    let rpo = objectives::rpo_now(newest_time, now, promises.rpo);
+    let bytes_now = newest
+        .and_then(|backup| backup.summary.as_ref())
+        .map(|summary| summary.data_bytes);
+    let rto = objectives::rto_predicted(history.good_drill.as_ref(), bytes_now, promises.rto);
+    let drill = objectives::routine(
+        history.good_drill.as_ref().map(|drill| drill.finished),
+        now,
+        promises.drill_max_age,
+    );
+
+    let mut problems = Vec::new();
+    match rpo.verdict {
+        Verdict::Unknown => problems.push("there is no backup".to_owned()),
+        Verdict::Missed => problems.push(format!(
+            "the newest backup is {} old: more would be lost than the {} allowed",
+            human(rpo.actual_seconds),
+            human(Some(rpo.target_seconds))
+        )),
+        Verdict::Met => {}
+    }
+    if let Some(ahead) = newest_time
+        .map(|time| time.duration_since(now))
+        .filter(|ahead| *ahead > CLOCK_TOLERANCE)
+    {
+        problems.push(format!(
+            "the newest backup is dated {} in the future: a clock is wrong",
+            human(u64::try_from(ahead.as_secs()).ok())
+        ));
+    }
+    if let Some(reason) = history.failed_backup {
+        problems.push(format!("the last backup run failed: {reason}"));
+    }
+    if newest.is_some() {
+        match (&history.last_drill, drill.is_overdue()) {
+            (Some(last), _) if !last.proven => problems.push(format!(
+                "the last drill did not prove its backup: {}",
+                last.error.as_deref().unwrap_or("see its report")
+            )),
+            (None, true) => problems.push("no backup was ever proven by a drill".to_owned()),
+            (Some(_), true) => problems.push(format!(
+                "a drill is overdue by {}",
+                human(drill.overdue_seconds)
+            )),
+            _ => {}
+        }
+        if rto.verdict == Verdict::Missed {
+            problems.push(format!(
+                "recovery would take {}, more than the {} allowed",
+                human(rto.actual_seconds),
+                human(Some(rto.target_seconds))
+            ));
+        }
+    }
+    DatabaseStatus {
+        database: name.to_owned(),
+        backups: own.len() as u64,
+        newest: newest.map(|backup| backup.id.to_string()),
+        newest_time,
+        rpo,
+        rto,
+        newest_proof: history.newest_proof.map(|proof| proof.level),
+        last_proven: history.proven.map(|proof| ProvenBackup {
+            rto_ms: history
+                .good_drill
+                .as_ref()
+                .filter(|drill| drill.backup == proof.backup)
+                .and_then(|drill| drill.rto_ms),
+            backup: proof.backup,
+            at: proof.at,
+        }),
+        drill,
+        problems,
+    }
+}
+
+fn human(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "an unknown time".to_owned(), objectives::human_seconds)
+}
