@@ -23,14 +23,17 @@ pub enum Dumper {
     PgDumpCustom,
     PgDumpDirectory,
     PgDumpIntoRestic,
+    /// Physical: it copies files, not rows. Here for scale; left out where it is not installed.
+    PgBackRest,
 }
 
 impl Dumper {
-    pub const ALL: [Dumper; 4] = [
+    pub const ALL: [Dumper; 5] = [
         Dumper::Lifeboat,
         Dumper::PgDumpCustom,
         Dumper::PgDumpDirectory,
         Dumper::PgDumpIntoRestic,
+        Dumper::PgBackRest,
     ];
 
     pub fn name(self, jobs: u32) -> String {
@@ -39,12 +42,15 @@ impl Dumper {
             Dumper::PgDumpCustom => "pg_dump -Fc".into(),
             Dumper::PgDumpDirectory => format!("pg_dump -Fd -j{jobs}"),
             Dumper::PgDumpIntoRestic => "pg_dump -Fc -Z0 \\| restic backup --stdin".into(),
+            Dumper::PgBackRest => format!("pgbackrest, full, zst, {jobs} processes (physical)"),
         }
     }
 
     /// Where it puts what it makes.
     pub fn destination(self, bench: &Bench<'_>) -> PathBuf {
         bench.dir.join(match self {
+            // The server's own user runs it, and can only write beside the server's data.
+            Dumper::PgBackRest => return bench.server.beside_data("pgbackrest"),
             Dumper::Lifeboat => "lifeboat-repository",
             Dumper::PgDumpCustom => "custom.dump",
             Dumper::PgDumpDirectory => "directory.dump",
@@ -60,6 +66,10 @@ impl Dumper {
             Dumper::Lifeboat => done(bench.lifeboat("bench")?.arg("init")),
             Dumper::PgDumpIntoRestic => done(bench.restic(&destination).args(["-q", "init"])),
             Dumper::PgDumpCustom | Dumper::PgDumpDirectory => Ok(()),
+            Dumper::PgBackRest => {
+                bench.server.give(&destination)?;
+                done(bench.pgbackrest(&destination).arg("stanza-create"))
+            }
         }
     }
 
@@ -82,6 +92,14 @@ impl Dumper {
                 command
                     .args(["-Fd", &format!("-j{}", bench.jobs), "-f"])
                     .arg(destination);
+                command
+            }
+            Dumper::PgBackRest => {
+                let mut command = bench.pgbackrest(&destination);
+                command.args(["--type=full", "--no-archive-check", "--start-fast"]);
+                command.args(["--compress-type=zst", "--compress-level=1"]);
+                command.arg(format!("--process-max={}", bench.jobs));
+                command.args(["--repo1-retention-full=1", "backup"]);
                 command
             }
             Dumper::PgDumpIntoRestic => {
@@ -131,6 +149,24 @@ impl Bench<'_> {
             .env("RESTIC_REPOSITORY", repository)
             .env("RESTIC_PASSWORD_FILE", self.password_file())
             .env("RESTIC_CACHE_DIR", self.dir.join("restic-cache"));
+    }
+
+    fn pgbackrest(&self, repository: &Path) -> Command {
+        let mut command = self.server.as_its_user("pgbackrest");
+        command.args([
+            "--stanza=bench",
+            "--log-level-console=warn",
+            "--log-level-file=off",
+        ]);
+        for (option, folder) in [
+            ("repo1-path", "repository"),
+            ("lock-path", "lock"),
+            ("log-path", "log"),
+        ] {
+            command.arg(format!("--{option}={}", repository.join(folder).display()));
+        }
+        command.args(self.server.pgbackrest_options());
+        command
     }
 
     /// bash, so that a failure anywhere in a pipe fails the whole.

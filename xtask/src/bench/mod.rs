@@ -146,7 +146,7 @@ fn dump(bench: &Bench<'_>, runs: u32) -> Result<Vec<Row>, String> {
 fn churn(bench: &Bench<'_>, args: &Args) -> Result<Vec<Row>, String> {
     let dumpers: Vec<Dumper> = present(bench)
         .into_iter()
-        .filter(|one| *one != Dumper::PgDumpDirectory)
+        .filter(|one| !matches!(one, Dumper::PgDumpDirectory | Dumper::PgBackRest))
         .collect();
     let mut rows: Vec<Row> = dumpers
         .iter()
@@ -248,7 +248,11 @@ fn check(bench: &Bench<'_>, runs: u32) -> Result<Vec<Row>, String> {
 fn present(bench: &Bench<'_>) -> Vec<Dumper> {
     Dumper::ALL
         .into_iter()
-        .filter(|one| *one != Dumper::Lifeboat || bench.lifeboat.is_some())
+        .filter(|one| match one {
+            Dumper::Lifeboat => bench.lifeboat.is_some(),
+            Dumper::PgBackRest => done(Command::new("pgbackrest").arg("version")).is_ok(),
+            _ => true,
+        })
         .collect()
 }
 

@@ -94,6 +94,7 @@ impl Report {
             megabytes(self.database_bytes as f64),
             self.jobs,
         );
+        self.goals(&mut page);
         let parts = [
             (
                 "A dump of everything",
@@ -127,6 +128,73 @@ impl Report {
             }
         }
         page
+    }
+    /// What was promised beside what was measured, also where it falls short.
+    fn goals(&self, page: &mut String) {
+        let Some(ours) = self
+            .dump
+            .first()
+            .filter(|row| row.name.starts_with("lifeboat"))
+        else {
+            return;
+        };
+        let _ = write!(page, "\n## Goals\n\n| goal | measured | |\n|---|---|---|\n");
+        let mut line = |goal: &str, measured: String, reached: bool| {
+            let verdict = if reached { "reached" } else { "**missed**" };
+            let _ = writeln!(page, "| {goal} | {measured} | {verdict} |");
+        };
+        let times = |ours: &[Row], peer: &str| {
+            let peer = ours.iter().find(|row| row.name.starts_with(peer))?;
+            Some(median(&peer.seconds) / median(&ours.first()?.seconds))
+        };
+        for (goal, rows, peer, least) in [
+            (
+                "backup 3× as fast as `pg_dump -Fc`",
+                &self.dump,
+                "pg_dump -Fc",
+                3.0,
+            ),
+            (
+                "backup 1.5× as fast as `pg_dump -Fd`",
+                &self.dump,
+                "pg_dump -Fd",
+                1.5,
+            ),
+            (
+                "restore 1.2× as fast as `pg_restore`",
+                &self.restore,
+                "pg_restore",
+                1.2,
+            ),
+            (
+                "check faster than `restic check --read-data`",
+                &self.check,
+                "restic",
+                1.0,
+            ),
+        ] {
+            if let Some(times) = times(rows, peer) {
+                line(goal, format!("{times:.2}×"), times >= least);
+            }
+        }
+        if let Some(hour) = self.churn.first() {
+            let added = median(&hour.bytes);
+            line(
+                "one more hour adds at most 15 MB (times the scale)",
+                format!("{} MB", megabytes(added)),
+                added <= 15e6 * self.scale,
+            );
+        }
+        let peak = [&self.dump, &self.churn, &self.restore, &self.check]
+            .into_iter()
+            .filter_map(|rows| rows.first())
+            .map(|row| row.peak)
+            .fold(ours.peak, u64::max);
+        line(
+            "never more than 300 MB of memory",
+            format!("{} MB", peak / 1_000_000),
+            peak < 300_000_000,
+        );
     }
 }
 

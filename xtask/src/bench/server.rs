@@ -1,6 +1,7 @@
 //! The server under measurement: a private one, set up as a small production machine would be.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -94,6 +95,49 @@ impl Server {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
+    }
+
+    /// A path in the server's private folder.
+    pub fn beside_data(&self, name: &str) -> PathBuf {
+        self.scratch.data_dir().with_file_name(name)
+    }
+
+    /// Makes a folder that belongs to the server's user.
+    pub fn give(&self, folder: &Path) -> Result<(), String> {
+        let owner = fs::metadata(self.scratch.data_dir()).map_err(|error| error.to_string())?;
+        fs::create_dir(folder)
+            .and_then(|()| std::os::unix::fs::chown(folder, Some(owner.uid()), Some(owner.gid())))
+            .map_err(|error| format!("{}: {error}", folder.display()))
+    }
+
+    /// A program run by the user who runs the server.
+    pub fn as_its_user(&self, program: &str) -> Command {
+        let owner = |of: &Path| fs::metadata(of).map_or((0, 0), |meta| (meta.uid(), meta.gid()));
+        let (own, _) = owner(Path::new("/proc/self"));
+        let (user, group) = owner(&self.scratch.data_dir());
+        if own != 0 {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                format!("--reuid={user}"),
+                format!("--regid={group}"),
+                "--clear-groups".into(),
+            ])
+            .arg(program)
+            .current_dir("/");
+        command
+    }
+
+    /// What pgBackRest has to be told about this server.
+    pub fn pgbackrest_options(&self) -> [String; 4] {
+        [
+            format!("--pg1-path={}", self.scratch.data_dir().display()),
+            format!("--pg1-socket-path={}", self.scratch.socket_dir().display()),
+            format!("--pg1-port={}", self.scratch.port()),
+            format!("--pg1-user={}", self.scratch.user()),
+        ]
     }
 
     /// Stops the server in an orderly way and keeps its data directory as `place`, for another day.
