@@ -155,7 +155,13 @@ fn parse(words: &str) -> (RestoreMessages, bool) {
                 Last::Warning => messages.warnings.last_mut(),
             };
             // The statement itself ("Command was: …") can be as long as a function.
-            if line.starts_with("Command was: ") {
+            if let Some(statement) = line.strip_prefix("Command was: ") {
+                // From 17 on pg_restore begins every session with a setting that older servers do not know;
+                // it goes on without it, and so do we. Told by the statement: a server's words are in its
+                // own language.
+                if statement.starts_with("SET transaction_timeout = ") && matches!(last, Last::Error) {
+                    messages.errors.pop();
+                }
                 last = Last::None;
             } else if let Some(message) = of {
                 message.push(' ');
@@ -190,5 +196,19 @@ mod tests {
         );
         assert!(messages.warnings.is_empty());
         assert!(!parse("pg_restore: error: connection to server failed").1);
+    }
+
+    #[test]
+    fn a_newer_pg_restore_than_the_server_is_no_error() {
+        let words = "pg_restore: error: could not execute query: FEHLER:  unbekannter \
+            Konfigurationsparameter »transaction_timeout«\n\
+            Command was: SET transaction_timeout = 0;\n\
+            pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
+            Command was: ALTER TABLE public.a OWNER TO app;\n\n\
+            pg_restore: warning: errors ignored on restore: 2\n";
+        let (messages, ignored) = parse(words);
+        assert!(ignored);
+        assert_eq!(messages.errors.len(), 1, "{:?}", messages.errors);
+        assert!(messages.errors[0].contains("role \"app\""));
     }
 }
