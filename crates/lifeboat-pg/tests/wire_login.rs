@@ -218,6 +218,41 @@ fn every_password_method_works_and_every_wrong_password_is_refused() {
 }
 
 #[test]
+fn a_password_file_and_a_service_file_are_enough_to_log_in() {
+    let server = Server::start();
+    let port = server.server.scratch().port();
+    let passfile = server.path("pgpass");
+    fs::write(&passfile, "db.test:*:postgres:md5:secret\n*:*:*:*:wrong\n").unwrap();
+    make_private(&passfile);
+    let services = server.path("pg_service.conf");
+    let address = &server.address;
+    let service = format!("[app]\nhost=db.test\nhostaddr={address}\nport={port}\nuser=md5\n");
+    fs::write(&services, service).unwrap();
+    let env = |name: &str| match name {
+        "PGPASSFILE" => Some(passfile.display().to_string()),
+        "PGSERVICEFILE" => Some(services.display().to_string()),
+        "PGSERVICE" => Some("app".to_owned()),
+        "PGDATABASE" => Some("postgres".to_owned()),
+        _ => None,
+    };
+    let info = lifeboat_pg::ConnInfo::parse("", &env).unwrap();
+    let mut connection = Connection::connect(&info, &Default::default()).unwrap();
+    let rows = connection.query("SELECT current_user AS u").unwrap();
+    assert_eq!(rows.value("u").unwrap(), "md5");
+    // And psql gets in by the variables that a child is given, whatever else is set.
+    let mut psql = Command::new(server.server.bin_dir().join("psql"));
+    psql.env("PGSERVICE", "nonsense")
+        .args(["-XAtc", "SELECT current_user"]);
+    info.apply_to(&mut psql);
+    let output = psql.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "md5\n",
+        "{output:?}"
+    );
+}
+
+#[test]
 fn hosts_are_tried_in_order_until_one_answers() {
     let server = Server::start();
     let port = server.server.scratch().port();

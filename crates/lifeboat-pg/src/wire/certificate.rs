@@ -227,3 +227,37 @@ fn pss_hash_bits(mut parameters: &[u8]) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{end_point_hash, parse, timestamp};
+
+    #[test]
+    fn times_of_both_kinds_are_read() {
+        assert_eq!(timestamp(0x17, b"700101000001Z"), Some(1));
+        assert_eq!(timestamp(0x17, b"491231235959Z"), Some(2_524_607_999));
+        assert_eq!(timestamp(0x18, b"20500101000000Z"), Some(2_524_608_000));
+        for bad in [
+            &b"7001010000Z"[..],
+            b"701301000000Z",
+            b"\xc3\xa9",
+            b"",
+            b"70010100000\xc3\xa9Z",
+        ] {
+            assert_eq!(timestamp(0x17, bad), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse(&bytes).and_then(|fields| fields.common_name());
+            let _ = end_point_hash(&bytes);
+            let mut nested = vec![0x30, 0x82, 1, 0, 0x30, 0x81, 200];
+            nested.extend_from_slice(&bytes);
+            nested.resize(400, 0);
+            let _ = parse(&nested).map(|fields| (fields.common_name(), fields.valid_at(0)));
+            let _ = end_point_hash(&nested);
+        }
+    }
+}

@@ -125,28 +125,53 @@ impl Connection {
 ///
 /// The server sends 8 KiB at a time, and a reader that waits is woken for each of them: measured on a
 /// table of 1 GB, that is 1.05 s of system time where reading in larger pieces takes 0.4 s. A short pause
-/// costs nothing, since the server goes on filling the socket's buffer, which would take it longer.
-/// Once the reader is the slower one, reads are large by themselves and nobody pauses.
+/// costs nothing, since the server goes on filling the socket's buffer (208 KiB on Linux). Once the reader
+/// is the slower one, reads are large by themselves and the pause goes away.
 #[derive(Default)]
 struct Pace {
     received: usize,
-    last: usize,
+    pause: Duration,
 }
 
 impl Pace {
-    const PAUSE: Duration = Duration::from_micros(300);
     /// A read below this found the socket nearly empty.
     const SMALL_BYTES: usize = 24 * 1024;
+    /// What a pause should let gather: well below the socket's buffer, or the server would wait.
+    const WANTED_BYTES: usize = 112 * 1024;
     /// Tables shorter than this never pause: there are thousands of them, and each waits alone.
     const SETTLED_BYTES: usize = 1024 * 1024;
+    const FIRST: Duration = Duration::from_micros(300);
+    const SHORTEST: Duration = Duration::from_micros(100);
+    const LONGEST: Duration = Duration::from_millis(1);
 
     fn fill(&mut self, connection: &mut Connection) -> Result<(), PgError> {
-        if self.received > Self::SETTLED_BYTES && self.last < Self::SMALL_BYTES {
-            std::thread::sleep(Self::PAUSE);
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
         }
-        self.last = connection.guard(super::channel::Channel::fill)?;
-        self.received = self.received.saturating_add(self.last);
+        let got = connection.guard(super::channel::Channel::fill)?;
+        self.received = self.received.saturating_add(got);
+        if self.received > Self::SETTLED_BYTES {
+            self.pause = Pace::next(self.pause, got);
+        }
         Ok(())
+    }
+
+    /// The next pause, from the last one and what was read after it.
+    fn next(last: Duration, got: usize) -> Duration {
+        if last.is_zero() {
+            return if got < Self::SMALL_BYTES {
+                Self::FIRST
+            } else {
+                Duration::ZERO
+            };
+        }
+        let micros = last.as_micros() as usize * Self::WANTED_BYTES / got.max(1);
+        let scaled = Duration::from_micros(micros as u64);
+        if scaled < Self::SHORTEST {
+            Duration::ZERO
+        } else {
+            scaled.min(Self::LONGEST)
+        }
     }
 }
 
@@ -321,6 +346,35 @@ impl Drop for CopyIn<'_> {
     fn drop(&mut self) {
         if !self.ended && !self.connection.closed {
             let _ = self.stop("the rows did not come to their end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pace;
+    use std::time::Duration;
+
+    #[test]
+    fn the_pause_follows_what_gathers_and_goes_when_we_are_the_slower_one() {
+        let micros = Duration::from_micros;
+        let table = [
+            // last, got, next
+            (0, 8 * 1024, 300),
+            (0, 100 * 1024, 0),
+            (300, 112 * 1024, 300),
+            (300, 56 * 1024, 600),
+            (600, 8 * 1024, 1000),
+            (300, 256 * 1024, 131),
+            (131, 256 * 1024, 0),
+            (1000, 0, 1000),
+        ];
+        for (last, got, next) in table {
+            assert_eq!(
+                Pace::next(micros(last), got),
+                micros(next),
+                "{last} µs, {got} bytes"
+            );
         }
     }
 }

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::error::PgError;
 
-/// Enough for many of the server's 8 KiB sends in one read, and it stays inside a core's L2 cache,
-/// which measured faster than 1 MiB.
+/// Enough for many of the server's 8 KiB sends in one read; it still fits a core's second-level cache.
+/// 1 MiB measured no better.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// PostgreSQL never sends more: `MaxAllocSize` (src/include/utils/memutils.h) plus the framing.

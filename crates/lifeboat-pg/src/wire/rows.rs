@@ -178,3 +178,21 @@ impl<'a> Row<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Rows;
+    use crate::wire::error::ServerError;
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+            if let Ok(mut rows) = Rows::describe(&bytes) {
+                let _ = rows.push(&bytes);
+                let _ = rows.iter().filter(|row| row.at(0).is_some()).count();
+            }
+            let _ = ServerError::parse(&bytes);
+            let _ = crate::wire::input::peek_frame(&bytes);
+        }
+    }
+}

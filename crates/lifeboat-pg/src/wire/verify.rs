@@ -152,6 +152,12 @@ fn client_certificate(
         return Err("a client certificate was given without its key".to_owned());
     };
     refuse_open_key(key_path)?;
+    if fs::read(key_path).is_ok_and(|pem| contains(&pem, b"ENCRYPTED")) {
+        return Err(format!(
+            "private key file {} is encrypted, which is not supported",
+            key_path.display()
+        ));
+    }
     let key = PrivateKeyDer::from_pem_file(key_path)
         .map_err(|error| format!("private key file {}: {error}", key_path.display()))?;
     Ok(Some((chain, key)))
@@ -172,6 +178,10 @@ fn refuse_open_key(path: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
 }
 
 enum PemError {
