@@ -159,7 +159,9 @@ fn parse(words: &str) -> (RestoreMessages, bool) {
                 // From 17 on pg_restore begins every session with a setting that older servers do not know;
                 // it goes on without it, and so do we. Told by the statement: a server's words are in its
                 // own language.
-                if statement.starts_with("SET transaction_timeout = ") && matches!(last, Last::Error) {
+                if statement.starts_with("SET transaction_timeout = ")
+                    && matches!(last, Last::Error)
+                {
                     messages.errors.pop();
                 }
                 last = Last::None;
