@@ -7,6 +7,7 @@ pub mod census;
 mod child;
 pub mod conninfo;
 pub mod dump;
+pub mod dump_file;
 pub mod instance;
 pub mod load;
 pub mod lsn;

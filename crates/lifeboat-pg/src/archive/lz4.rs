@@ -4,6 +4,8 @@
 //! an end mark for a whole one, and a truncated dump must not pass. Format: the LZ4 frame
 //! description (version 1.6), as far as liblz4 writes it: no dictionary.
 
+use std::io::{self, BufRead, Read};
+
 use lz4_flex::block::decompress_into_with_dict;
 use xxhash_rust::xxh32::{Xxh32, xxh32};
 
@@ -22,7 +24,10 @@ pub(super) struct Lz4Frame {
     hash: Xxh32,
     /// What earlier blocks ended with, for blocks that refer to it.
     window: Vec<u8>,
+    /// Bytes of the block that is being collected, as it is stored.
+    stored_len: usize,
     block: Vec<u8>,
+    /// Bytes of the decoded block in `block`.
     block_len: usize,
 }
 
@@ -67,6 +72,7 @@ impl Lz4Frame {
             produced: 0,
             hash: Xxh32::new(0),
             window: Vec::new(),
+            stored_len: 0,
             block: Vec::new(),
             block_len: 0,
         }
@@ -127,8 +133,8 @@ impl Lz4Frame {
             State::Header if self.flags & CONTENT_SIZE != 0 => 9,
             State::Header => 1,
             State::BlockSize | State::ContentChecksum => 4,
-            State::Block { .. } if self.flags & BLOCK_CHECKSUM != 0 => self.block_len + 4,
-            State::Block { .. } => self.block_len,
+            State::Block { .. } if self.flags & BLOCK_CHECKSUM != 0 => self.stored_len + 4,
+            State::Block { .. } => self.stored_len,
             State::Done => 0,
         }
     }
@@ -208,7 +214,7 @@ impl Lz4Frame {
         if length > self.max_block_bytes {
             return Err("an LZ4 block is larger than its frame allows".into());
         }
-        self.block_len = length;
+        self.stored_len = length;
         self.state = State::Block {
             compressed: size & UNCOMPRESSED == 0,
         };
@@ -216,7 +222,7 @@ impl Lz4Frame {
     }
 
     fn decode_block(&mut self, field: &[u8], compressed: bool) -> Result<(), String> {
-        let (data, checksum) = field.split_at(self.block_len);
+        let (data, checksum) = field.split_at(self.stored_len);
         if !checksum.is_empty() && read_u32(checksum) != xxh32(data, 0) {
             return Err("an LZ4 block's checksum does not match".into());
         }
@@ -245,6 +251,63 @@ impl Lz4Frame {
         }
         self.state = State::BlockSize;
         Ok(())
+    }
+}
+
+/// A file of LZ4 frames as a stream. One without any byte is empty: `pg_dump` makes such files for
+/// empty large objects.
+pub(crate) struct Lz4Reader<R> {
+    inner: R,
+    frame: Lz4Frame,
+    /// What of the current block was read.
+    read: usize,
+    in_frame: bool,
+}
+
+impl<R: BufRead> Lz4Reader<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self {
+            inner,
+            frame: Lz4Frame::new(),
+            read: 0,
+            in_frame: false,
+        }
+    }
+}
+
+impl<R: BufRead> Read for Lz4Reader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        // Between frames and inside headers there is no block.
+        while !self.in_frame || self.read == self.frame.block().len() {
+            let input = self.inner.fill_buf()?;
+            if input.is_empty() && !self.in_frame {
+                return Ok(0);
+            }
+            if input.is_empty() {
+                let what = "the LZ4 frame ends too early";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            }
+            if !self.in_frame {
+                self.frame.reset();
+            }
+            let fed = self.frame.feed(input);
+            let fed = fed.map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+            self.inner.consume(fed.consumed);
+            self.in_frame = !self.frame.is_done();
+            self.read = if fed.block {
+                0
+            } else {
+                self.frame.block().len()
+            };
+        }
+        let block = &self.frame.block()[self.read..];
+        let count = block.len().min(out.len());
+        out[..count].copy_from_slice(&block[..count]);
+        self.read += count;
+        Ok(count)
     }
 }
 

@@ -34,6 +34,7 @@ pub use header::{ArchiveFormat, Compression, Header, LocalTime, Version};
 pub use layout::{
     TABLE_DATA_END, blob_file, percent_encode, read_blob_list, safe_relative, write_blob_line,
 };
+pub(crate) use lz4::Lz4Reader;
 pub use select::{DropRules, LeftOut, SelectError, TablePattern, TableSelection};
 pub use text::Text;
 pub use toc::{DataRef, DumpId, Section, TocEntry};
