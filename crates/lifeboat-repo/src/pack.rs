@@ -450,3 +450,6 @@ impl BlobOpener {
         Ok(&self.plain)
     }
 }
+
+#[cfg(test)]
+mod tests;

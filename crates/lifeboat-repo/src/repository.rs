@@ -73,11 +73,8 @@ impl Repository {
                 return Err(already());
             }
         }
-        // Keys without anything that they open: an interrupted init left them. They have to go, since one that
-        // opens with the same password would be taken for the repository's own.
-        for left in storage.list(FileKind::Key)? {
-            storage.delete(FileKind::Key, &left.name)?;
-        }
+        // An interrupted init leaves keys without a config.
+        let left = storage.list(FileKind::Key)?;
         let master = MasterKey::random()?;
         let origin = KeyOrigin {
             hostname: options.hostname.clone(),
@@ -96,7 +93,22 @@ impl Repository {
         let sealer = Sealer::new(&master);
         let sealed =
             unpacked::encode(FileKind::Config, &json, &sealer).map_err(|error| encode(&error))?;
-        storage.write(FileKind::Config, CONFIG, &sealed)?;
+        if let Err(error) = storage.write(FileKind::Config, CONFIG, &sealed) {
+            if error.kind() != StorageErrorKind::AlreadyExists {
+                // The key stays: the error may have come after the config was put in place.
+                return Err(error.into());
+            }
+            // Someone else was faster; our key opens nothing.
+            if storage.read(FileKind::Config, CONFIG)? != sealed {
+                let _ = storage.delete(FileKind::Key, &key_id.to_string());
+            }
+            return Err(already());
+        }
+        // Only now is it certain which key is the repository's own. Others open nothing, but restic stops at the
+        // first that its password fits; if they can't be removed, we at least don't mind them.
+        for left in left {
+            let _ = storage.delete(FileKind::Key, &left.name);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 storage,
@@ -124,15 +136,32 @@ impl Repository {
             _ => error.into(),
         };
         storage.size(FileKind::Config, CONFIG).map_err(not_found)?;
-        let (master, key) = find_key(storage.as_ref(), password)?;
-        let sealer = Sealer::new(&master);
-        let sealed = read_bounded(storage.as_ref(), FileKind::Config, CONFIG)?;
         let damaged = |what: &dyn ToString| RepositoryError::DamagedConfig {
             location: location.clone(),
             what: what.to_string(),
         };
-        let json =
-            unpacked::decode(FileKind::Config, sealed, &sealer).map_err(|error| damaged(&error))?;
+        let sealed = match read_bounded(storage.as_ref(), FileKind::Config, CONFIG) {
+            Err(RepositoryError::Damaged { what, .. }) => return Err(damaged(&what)),
+            sealed => sealed?,
+        };
+        // The config is what tells the repository's own key from one that an interrupted init left.
+        let mut unopened = None;
+        let unlock = |master: MasterKey| {
+            let sealer = Sealer::new(&master);
+            match unpacked::decode(FileKind::Config, sealed.clone(), &sealer) {
+                Ok(json) => Some((sealer, json)),
+                Err(error) => {
+                    unopened = Some(damaged(&error));
+                    None
+                }
+            }
+        };
+        let found = find_key(storage.as_ref(), password, unlock);
+        let (sealer, json, key) = match (found, unopened) {
+            (Ok(((sealer, json), key)), _) => (sealer, json, key),
+            (Err(_), Some(unopened)) => return Err(unopened),
+            (Err(error), None) => return Err(error),
+        };
         let config: Config = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
         if config.version != VERSION {
             return Err(RepositoryError::UnsupportedVersion {
@@ -319,10 +348,12 @@ fn read_bounded(
     Ok(storage.read(kind, name)?)
 }
 
-fn find_key(
+/// The first key that opens with `password` and that `unlock` makes something of.
+fn find_key<T>(
     storage: &dyn Storage,
     password: &SecretString,
-) -> Result<(MasterKey, KeyId), RepositoryError> {
+    mut unlock: impl FnMut(MasterKey) -> Option<T>,
+) -> Result<(T, KeyId), RepositoryError> {
     let mut files = storage.list(FileKind::Key)?;
     files.sort();
     let mut damaged = None;
@@ -343,7 +374,11 @@ fn find_key(
         match key::open(&content, password) {
             // Opened is opened, also when a byte that does not matter was changed: this may be the day on which
             // nothing else is left. `check` tells of the change.
-            Ok(master) => return Ok((master, id)),
+            Ok(master) => {
+                if let Some(unlocked) = unlock(master) {
+                    return Ok((unlocked, id));
+                }
+            }
             Err(KeyError::WrongPassword) if id.to_string() == file.name => {}
             Err(KeyError::WrongPassword) => {
                 let what = "its content does not match its name".to_owned();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A set that many workers add to. It is cut in shards by the identity's second byte, so that two workers seldom
+/// A set that many workers add to. It is cut in shards by the identity's last byte, so that two workers seldom
 /// want the same one at the same moment.
 pub(super) struct Known {
     shards: [Mutex<HashSet<BlobId, BuildHasherDefault<FirstBytes>>>; 64],

@@ -400,11 +400,8 @@ impl Writer {
     fn join_uploaders(&mut self) {
         self.shared.packs.close();
         for thread in self.uploaders.drain(..) {
-            if thread.join().is_err() {
-                self.shared.fail(RepositoryError::Encode {
-                    what: "an uploader panicked".to_owned(),
-                });
-            }
+            // One that panicked has ended the writer already.
+            let _ = thread.join();
         }
     }
 }

@@ -9,15 +9,18 @@ pub(crate) fn password() -> SecretString {
     "correct horse".into()
 }
 
-pub(crate) fn repository() -> Repository {
-    let options = InitOptions {
+fn options() -> InitOptions {
+    InitOptions {
         chunk_sizes: ChunkSizes::with_average(4 << 10),
         scrypt: ScryptParams::cheap(),
         hostname: "db1".to_owned(),
         username: "postgres".to_owned(),
         now: Timestamp::UNIX_EPOCH,
-    };
-    Repository::init(Arc::new(MemoryStorage::new()), &password(), &options).unwrap()
+    }
+}
+
+pub(crate) fn repository() -> Repository {
+    Repository::init(Arc::new(MemoryStorage::new()), &password(), &options()).unwrap()
 }
 
 pub(crate) fn draft() -> SnapshotDraft {
@@ -276,6 +279,11 @@ fn init_refuses_a_second_time_and_open_tells_what_is_wrong() {
     let repository = repository();
     let storage = repository.storage();
     let again = Repository::open(Arc::clone(storage), &password()).unwrap();
+    let second = Repository::init(Arc::clone(storage), &password(), &options()).unwrap_err();
+    assert!(
+        matches!(second, RepositoryError::AlreadyExists { .. }),
+        "{second}"
+    );
     assert_eq!(
         (again.id(), again.chunk_sizes()),
         (repository.id(), repository.chunk_sizes())
@@ -292,4 +300,35 @@ fn init_refuses_a_second_time_and_open_tells_what_is_wrong() {
     let empty: Arc<dyn crate::storage::Storage> = Arc::new(MemoryStorage::new());
     let error = Repository::open(empty, &password()).unwrap_err();
     assert!(matches!(error, RepositoryError::NotFound { .. }), "{error}");
+}
+
+/// An init that was interrupted before the config leaves a key that opens with the same password.
+#[test]
+fn a_key_that_an_interrupted_init_left_is_no_obstacle() {
+    let left = repository();
+    let storage = left.storage();
+    storage
+        .delete(FileKind::Config, crate::repository::CONFIG)
+        .unwrap();
+    let repository = Repository::init(Arc::clone(storage), &password(), &options()).unwrap();
+    assert_eq!(count(&repository, FileKind::Key), 1);
+    // Interrupted once more, before it was removed.
+    let other = self::repository();
+    let key = other.key_id().to_string();
+    let content = other.storage().read(FileKind::Key, &key).unwrap();
+    storage.write(FileKind::Key, &key, &content).unwrap();
+    let opened = Repository::open(Arc::clone(storage), &password()).unwrap();
+    assert_eq!(
+        (opened.id(), opened.key_id()),
+        (repository.id(), repository.key_id())
+    );
+    // Without its own key the repository is lost, and not for a wrong password.
+    storage
+        .delete(FileKind::Key, &repository.key_id().to_string())
+        .unwrap();
+    let error = Repository::open(Arc::clone(storage), &password()).unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::DamagedConfig { .. }),
+        "{error}"
+    );
 }

@@ -172,8 +172,22 @@ impl IndexQueue {
     }
 }
 
+/// Should an uploader panic, nobody may wait for it to take a pack.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(RepositoryError::Encode {
+                what: "an uploader panicked".to_owned(),
+            });
+        }
+    }
+}
+
 /// What an uploader thread does.
 pub(super) fn run(shared: &Shared) {
+    let _guard = Guard(shared);
     let mut nonces = Nonces::default();
     while let Some(pack) = shared.packs.pop() {
         if let Err(error) = upload(pack, shared, &mut nonces) {
