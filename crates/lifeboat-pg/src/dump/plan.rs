@@ -105,7 +105,7 @@ pub fn copy_to_sql(
         RowRange::All => format!("{relation} ({list})"),
         RowRange::Where(condition) => {
             let list = if columns.is_empty() { "*" } else { &list };
-            format!("(SELECT {list} FROM ONLY {relation} {condition})")
+            format!("(SELECT {list} FROM {relation} {condition})")
         }
         RowRange::Blocks { first, end } => {
             let end = end
@@ -343,7 +343,7 @@ mod tests {
         );
         assert_eq!(
             sql(&columns, RowRange::Where("WHERE x > 1".into()), None),
-            r#"COPY (SELECT "x", "Y z" FROM ONLY "Odd"."a""b" WHERE x > 1) TO STDOUT"#
+            r#"COPY (SELECT "x", "Y z" FROM "Odd"."a""b" WHERE x > 1) TO STDOUT"#
         );
     }
 
