@@ -8,6 +8,7 @@ pub mod backup;
 pub mod catalog;
 pub mod config;
 pub mod drill;
+pub mod dump_folder;
 
 pub mod event;
 pub mod export;
