@@ -85,7 +85,8 @@ fn the_facts_of_a_sample_are_read() {
     assert_eq!(archive.header.format, ArchiveFormat::Custom);
     assert_eq!(archive.header.database.as_ref().unwrap(), database.name());
     assert_eq!(archive.header.server_major(), Some(server.major()));
-    assert_eq!(archive.header.pg_dump_major(), Some(server.major()));
+    // In the matrix of majors an older server is dumped by a newer pg_dump.
+    assert!(archive.header.pg_dump_major() >= Some(server.major()));
     assert!(archive.header.created.to_civil().is_some());
 
     let copies: Vec<String> = archive

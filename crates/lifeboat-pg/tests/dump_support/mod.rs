@@ -36,7 +36,7 @@ pub fn tools(server: &TestServer) -> Tools {
     finder
         .find(
             &[Tool::PgDump, Tool::PgDumpall, Tool::PgRestore],
-            Wanted::Exactly(server.major()),
+            Wanted::AtLeast(server.major()),
         )
         .unwrap()
 }
