@@ -329,3 +329,36 @@ fn a_dump_made_by_a_shell_pipe_is_complete() {
         .envs(server.tool_env(database.name())));
     assert_eq!(complete(&path).tables, 12);
 }
+
+#[test]
+fn folders_with_every_compression_are_complete() {
+    let server = TestServer::shared();
+    let database = sample(server);
+    let folder = tempfile::tempdir().unwrap();
+    let stock = folder.path().join("stock");
+    run(tool(server, "pg_dump", database.name())
+        .args(["-Fd", "-Z0", "-f"])
+        .arg(&stock));
+    for (pack, suffix) in [
+        (gzip as fn(&Path) -> PathBuf, "gz"),
+        (lz4, "lz4"),
+        (zstd, "zst"),
+    ] {
+        let target = folder.path().join(suffix);
+        fs::create_dir(&target).unwrap();
+        for file in fs::read_dir(&stock)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+        {
+            let copy = target.join(file.file_name().unwrap());
+            fs::copy(&file, &copy).unwrap();
+            let packed = pack(&copy);
+            fs::remove_file(&copy).unwrap();
+            // As pg_dump has it with LZ4 and zstd, for large objects without content.
+            if suffix != "gz" && fs::metadata(&file).unwrap().len() == 0 {
+                fs::write(packed, b"").unwrap();
+            }
+        }
+        assert_eq!(complete(&target).data_bytes, 13742, "{suffix}");
+    }
+}

@@ -254,8 +254,7 @@ impl Lz4Frame {
     }
 }
 
-/// A file of LZ4 frames as a stream. One without any byte is empty: `pg_dump` makes such files for
-/// empty large objects.
+/// A file of LZ4 frames as a stream.
 pub(crate) struct Lz4Reader<R> {
     inner: R,
     frame: Lz4Frame,

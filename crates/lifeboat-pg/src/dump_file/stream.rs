@@ -1,6 +1,6 @@
 //! Files as streams: watched, sniffed, and decompressed where they are compressed as a whole.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
@@ -99,12 +99,19 @@ impl Codec {
 
     /// The stream, decompressed. All of these decoders take a stream that ends too early for damaged.
     pub(super) fn decode<'a>(self, stream: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
-        let buffered = |stream| BufReader::with_capacity(BUFFER_BYTES, stream);
+        if self == Self::None {
+            return Ok(stream);
+        }
+        let mut buffered = BufReader::with_capacity(BUFFER_BYTES, stream);
+        // For an empty large object, pg_dump makes a file of no bytes at all with LZ4 and zstd.
+        if self != Self::Gzip && buffered.fill_buf()?.is_empty() {
+            return Ok(Box::new(io::empty()));
+        }
         Ok(match self {
-            Self::None => stream,
-            Self::Gzip => Box::new(MultiGzDecoder::new(buffered(stream))),
-            Self::Lz4 => Box::new(Lz4Reader::new(buffered(stream))),
-            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered(stream))?),
+            Self::None => Box::new(buffered),
+            Self::Gzip => Box::new(MultiGzDecoder::new(buffered)),
+            Self::Lz4 => Box::new(Lz4Reader::new(buffered)),
+            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
         })
     }
 }

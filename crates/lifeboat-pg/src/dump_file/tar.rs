@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read};
 use super::directory::{check_rows, damaged, in_file};
 use super::stream::{Tail, each_piece};
 use super::{DumpDefect, DumpFile, count_tables};
-use crate::archive::{Archive, read_blob_list};
+use crate::archive::{Archive, DataRef, TocEntry, read_blob_list};
 
 const BLOCK_BYTES: usize = 512;
 
@@ -41,6 +41,12 @@ fn check_members(dump: &mut DumpFile, tar: &mut Tar<'_>, size: u64) -> Result<()
             (false, true) => Kind::Rows,
             (false, false) => Kind::Other,
         };
+        // The table of contents gives lists of large objects a name that no file bears.
+        let standard = TocEntry {
+            data: DataRef::Unplaced,
+            ..entry.clone()
+        };
+        let entry = if kind == Kind::List { &standard } else { entry };
         if let Some(name) = archive.data_file(entry) {
             wanted.insert(name, kind);
         }
