@@ -9,13 +9,13 @@ pub mod catalog;
 pub mod config;
 pub mod drill;
 pub mod dump_folder;
-
 pub mod event;
 pub mod export;
 pub mod history;
 pub mod journal;
 pub mod manifest;
 pub mod objectives;
+pub mod readiness;
 pub mod restore;
 pub mod status;
 pub mod verify;

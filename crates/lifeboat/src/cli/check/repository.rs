@@ -1,0 +1,198 @@
+//! The repository's half of the check: passphrase, opening it, locks, space, newest backup, journal.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use lifeboat_engine::config::{PasswordSource, UrlSource};
+use lifeboat_engine::journal::Journal;
+use lifeboat_engine::objectives::age_seconds;
+use lifeboat_repo::Repository;
+use lifeboat_repo::lock::{LockHolder, LockMode};
+
+use super::Lines;
+use super::line::Line;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::output::human;
+
+/// Checks the repository; `needed_bytes` is what the databases hold together.
+pub fn check(app: &App, needed_bytes: u64, lines: &mut Lines<'_>) -> Result<(), Failure> {
+    for line in secrets(app) {
+        lines.add(line);
+    }
+    match app.repository() {
+        Ok(repository) => {
+            lines.add(Line::ready(
+                "repository",
+                format!("{}, {}", repository.location(), human::bytes(repository.size_bytes()?)),
+            ));
+            lines.add(locks(app, &repository));
+            lines.add(space(&repository, needed_bytes)?);
+            lines.add(newest(app, &repository)?);
+        }
+        Err(failure) => lines.add_failure("repository", failure)?,
+    }
+    lines.add(scratch(app, needed_bytes));
+    lines.add(journal(app));
+    Ok(())
+}
+
+/// Files that hold secrets must be their owner's alone.
+fn secrets(app: &App) -> Vec<Line> {
+    let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
+    if let Some(PasswordSource::File(path)) = app.config.password.as_ref().map(|password| &password.value) {
+        files.push(("passphrase", path.clone()));
+    }
+    let mut literal = false;
+    for database in &app.config.databases {
+        match (&database.url.value, &database.url.origin) {
+            (UrlSource::File(path), _) => files.push(("URL file", path.clone())),
+            (UrlSource::Literal(_), lifeboat_engine::config::Origin::File(_)) => literal = true,
+            _ => {}
+        }
+    }
+    if let Some(path) = app.config.file.clone().filter(|_| literal) {
+        files.push(("configuration", path));
+    }
+    files
+        .into_iter()
+        .filter_map(|(subject, path)| {
+            // A file that cannot be read at all is told by whoever needs its content.
+            let mode = std::fs::metadata(&path).ok()?.permissions().mode() & 0o777;
+            Some(permissions(subject, &path, mode))
+        })
+        .collect()
+}
+
+fn permissions(subject: &'static str, path: &Path, mode: u32) -> Line {
+    let path = path.display();
+    if mode & 0o077 == 0 {
+        Line::ready(subject, format!("{path}, mode {mode:04o}"))
+    } else {
+        Line::broken(subject, format!("{path} holds a secret, and others can read it (mode {mode:04o})"), format!("`chmod 600 {path}`"))
+    }
+}
+
+/// Who works on the repository now. Taking and dropping a lock is the true test of whether a backup could.
+fn locks(app: &App, repository: &Repository) -> Line {
+    let holder = LockHolder {
+        hostname: crate::app::hostname(),
+        username: app.username(),
+        pid: std::process::id(),
+    };
+    let others = repository.list_locks().map(|locks| locks.len()).unwrap_or(0);
+    match repository.lock(LockMode::Shared, holder, std::sync::Arc::new(jiff::Timestamp::now)) {
+        Ok(_guard) => Line::ready(
+            "lock",
+            match others {
+                0 => "free".to_owned(),
+                count => format!("free for backups; {} seen", human::plural(count as u64, "other lock")),
+            },
+        ),
+        Err(error) => {
+            let failure = Failure::from(lifeboat_repo::RepositoryError::from(error));
+            Line { fixes: failure.hints, ..Line::broken("lock", failure.fact, "") }
+        }
+    }
+}
+
+/// A first backup is rarely larger than a third of the database, later ones far smaller.
+fn space(repository: &Repository, needed_bytes: u64) -> Result<Line, Failure> {
+    let Some(free) = repository.storage().free_space_bytes() else {
+        return Ok(Line::ready("space", "unknown for this storage"));
+    };
+    let is_first = repository.snapshots()?.0.is_empty();
+    Ok(judge_space(free, if is_first { needed_bytes / 3 } else { needed_bytes / 20 }))
+}
+
+fn judge_space(free: u64, wanted: u64) -> Line {
+    let fact = format!("{} free, {} wanted for the next backup", human::bytes(free), human::bytes(wanted));
+    let fix = "make room on the repository's file system";
+    if free < wanted {
+        Line::broken("space", fact, fix)
+    } else if free < wanted.saturating_mul(3) {
+        Line::attention("space", fact, fix)
+    } else {
+        Line::ready("space", format!("{} free", human::bytes(free)))
+    }
+}
+
+fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
+    let (snapshots, damaged) = repository.snapshots()?;
+    if let Some(first) = damaged.first() {
+        return Ok(Line::broken("backups", first.to_string(), "`lifeboat verify --read-data` names all that is damaged"));
+    }
+    let rpo = app.config.objectives.rpo.value;
+    Ok(match snapshots.iter().map(|snapshot| snapshot.time).max() {
+        None => Line::attention("backups", "none yet", "`lifeboat backup`"),
+        Some(time) => {
+            let age = age_seconds(time, app.now());
+            let fact = format!("the newest is {} old, {} in all", human::age(age), human::count(snapshots.len() as u64));
+            if age > rpo.seconds() {
+                Line::attention("backups", format!("{fact}; the objective is {rpo}"), "`lifeboat backup`, and look at what should have run it")
+            } else {
+                Line::ready("backups", fact)
+            }
+        }
+    })
+}
+
+/// A drill unpacks the whole database, with its indexes.
+fn scratch(app: &App, needed_bytes: u64) -> Line {
+    let folder = app.scratch_dir();
+    match free_bytes(&folder) {
+        Ok(free) if free < needed_bytes => Line::attention(
+            "drill space",
+            format!("{} free in {}, a drill takes about {}", human::bytes(free), folder.display(), human::bytes(needed_bytes)),
+            "set `drill.scratch_dir` to a larger file system",
+        ),
+        Ok(free) => Line::ready("drill space", format!("{} free in {}", human::bytes(free), folder.display())),
+        Err(error) => Line::attention(
+            "drill space",
+            format!("{}: {error}", folder.display()),
+            "set `drill.scratch_dir` to a folder that exists",
+        ),
+    }
+}
+
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn journal(app: &App) -> Line {
+    match Journal::open(app.config.state_dir.value.as_deref()) {
+        Ok(journal) => match (journal.fallback(), journal.path()) {
+            (None, Some(path)) => Line::ready("journal", path.display().to_string()),
+            (Some(reason), _) => Line::attention(
+                "journal",
+                reason.to_string(),
+                "set `state_dir` to a folder that this user can write; backups work without it",
+            ),
+            (None, None) => Line::ready("journal", "in memory"),
+        },
+        Err(error) => Line::attention("journal", error.to_string(), "backups work without it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::line::State;
+
+    #[test]
+    fn space_and_permissions() {
+        for (free, wanted, state) in [
+            (10, 0, State::Ready),
+            (100, 30, State::Ready),
+            (80, 30, State::Attention),
+            (20, 30, State::Broken),
+        ] {
+            assert_eq!(judge_space(free, wanted).state, state);
+        }
+        for (mode, state) in [(0o600, State::Ready), (0o400, State::Ready), (0o640, State::Broken), (0o604, State::Broken)] {
+            assert_eq!(permissions("passphrase", Path::new("/x"), mode).state, state);
+        }
+    }
+}
