@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use lifeboat_engine::config::{Config, ConfigError, RepositoryLocation, Sources, search};
 use lifeboat_engine::journal::Journal;
+use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
 use lifeboat_repo::Repository;
 use lifeboat_repo::storage::{LocalStorage, Storage};
@@ -164,6 +166,33 @@ impl App {
                     .cloned()
             })
             .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+    }
+
+    /// How PostgreSQL's programs are found.
+    pub fn tools(&self) -> ToolFinder {
+        let settings = &self.config.tools;
+        ToolFinder {
+            bin_dir: settings.bin_dir.value.clone(),
+            prefix: settings.prefix.value.clone(),
+            ..ToolFinder::new(std::env::var_os("PATH"))
+        }
+    }
+
+    /// How many connections: what was asked for, else one per processor.
+    pub fn jobs(&self, configured: Option<NonZeroUsize>) -> usize {
+        configured
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+    }
+
+    /// Where scratch servers are started.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.config
+            .drill
+            .scratch_dir
+            .value
+            .clone()
+            .unwrap_or_else(std::env::temp_dir)
     }
 
     /// Opens the journal. When its folder cannot be used, says so once and goes on without history.

@@ -6,6 +6,7 @@
 mod config;
 pub mod pg;
 pub mod repo;
+pub mod tools;
 
 use std::error::Error;
 use std::fmt::Display;

@@ -23,6 +23,7 @@ pub fn exit(error: &RepositoryError) -> Exit {
     match error.root() {
         RepositoryError::NotFound { .. } => Exit::NoRepository,
         RepositoryError::WrongPassword { .. } => Exit::WrongPassword,
+        RepositoryError::Locked { .. } => Exit::Locked,
         RepositoryError::Interrupted => Exit::Interrupted,
         RepositoryError::AmbiguousId { .. } | RepositoryError::UnknownId { .. } => Exit::Usage,
         RepositoryError::NoKey { .. }
@@ -46,6 +47,9 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
         RepositoryError::WrongPassword { .. } => failure.hint(
             "is this the passphrase that `lifeboat init` made for this repository? see LIFEBOAT_PASSWORD_FILE or `repository.password_file`",
         ),
+        RepositoryError::Locked { by } => failure
+            .hint(format!("wait for process {} on {} to end; a lock that nobody refreshes counts for nothing after 30 minutes", by.holder.pid, by.holder.hostname))
+            .hint("`restic unlock` removes the locks of processes that are gone"),
         RepositoryError::NoKey { .. } | RepositoryError::DamagedKey { .. } => failure
             .hint("put back `keys/` from a copy of the repository: without a key nobody can read it"),
         RepositoryError::DamagedConfig { .. } => {

@@ -32,17 +32,36 @@ pub struct Line {
 impl Line {
     /// All well.
     pub fn ready(subject: &'static str, fact: impl Into<String>) -> Self {
-        Self { subject, state: State::Ready, fact: fact.into(), fixes: Vec::new() }
+        Self {
+            subject,
+            state: State::Ready,
+            fact: fact.into(),
+            fixes: Vec::new(),
+        }
     }
 
     /// Worth a look.
-    pub fn attention(subject: &'static str, fact: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { subject, state: State::Attention, fact: fact.into(), fixes: vec![fix.into()] }
+    pub fn attention(
+        subject: &'static str,
+        fact: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            subject,
+            state: State::Attention,
+            fact: fact.into(),
+            fixes: vec![fix.into()],
+        }
     }
 
     /// In the way.
     pub fn broken(subject: &'static str, fact: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { subject, state: State::Broken, fact: fact.into(), fixes: vec![fix.into()] }
+        Self {
+            subject,
+            state: State::Broken,
+            fact: fact.into(),
+            fixes: vec![fix.into()],
+        }
     }
 
     /// For people: `ok    tools          pg_dump 16.4`, with the fixes below.
@@ -52,9 +71,18 @@ impl Line {
             State::Attention => (Tone::Warn, "look"),
             State::Broken => (Tone::Bad, "FAIL"),
         };
-        let mut text = format!("{}  {:14} {}", out.paint(tone, word), self.subject, self.fact);
+        let mut text = format!(
+            "{}  {:14} {}",
+            out.paint(tone, word),
+            self.subject,
+            self.fact
+        );
         for fix in &self.fixes {
-            text.push_str(&format!("\n{:21}{} {fix}", "", out.paint(Tone::Dim, "fix:")));
+            text.push_str(&format!(
+                "\n{:21}{} {fix}",
+                "",
+                out.paint(Tone::Dim, "fix:")
+            ));
         }
         text
     }

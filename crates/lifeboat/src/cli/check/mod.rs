@@ -31,13 +31,17 @@ struct Report<'a> {
 
 /// Runs it.
 pub fn run(app: &App, args: &CheckArgs) -> Result<(), Failure> {
-    let mut lines = Lines { app, lines: Vec::new() };
-    lines.add(configuration(app));
-    let databases: Vec<Option<String>> = match (&args.database.database, app.config.databases.as_slice()) {
-        (Some(name), _) => vec![Some(name.clone())],
-        (None, []) => vec![None],
-        (None, all) => all.iter().map(|database| database.name.clone()).collect(),
+    let mut lines = Lines {
+        app,
+        lines: Vec::new(),
     };
+    lines.add(configuration(app));
+    let databases: Vec<Option<String>> =
+        match (&args.database.database, app.config.databases.as_slice()) {
+            (Some(name), _) => vec![Some(name.clone())],
+            (None, []) => vec![None],
+            (None, all) => all.iter().map(|database| database.name.clone()).collect(),
+        };
     let mut needed_bytes = 0;
     for name in &databases {
         needed_bytes += server::check(app, name.as_deref(), &mut lines)?;
@@ -45,14 +49,26 @@ pub fn run(app: &App, args: &CheckArgs) -> Result<(), Failure> {
     repository::check(app, needed_bytes, &mut lines)?;
 
     let Lines { lines, .. } = lines;
-    let broken = lines.iter().filter(|line| line.state == State::Broken).count();
-    app.out.object("check", &Report { ready: broken == 0, lines: &lines })?;
+    let broken = lines
+        .iter()
+        .filter(|line| line.state == State::Broken)
+        .count();
+    app.out.object(
+        "check",
+        &Report {
+            ready: broken == 0,
+            lines: &lines,
+        },
+    )?;
     match broken {
         0 => {
             app.out.say("\nReady.");
             Ok(())
         }
-        _ => Err(Failure::new(Exit::Failed, format!("{broken} of {} checks failed", lines.len()))),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            format!("{broken} of {} checks failed", lines.len()),
+        )),
     }
 }
 
@@ -79,7 +95,12 @@ impl Lines<'_> {
             fact = format!("{fact}: {cause}");
         }
         let fixes = failure.hints;
-        self.add(Line { subject, state: State::Broken, fact, fixes });
+        self.add(Line {
+            subject,
+            state: State::Broken,
+            fact,
+            fixes,
+        });
         Ok(())
     }
 }

@@ -25,7 +25,11 @@ pub fn check(app: &App, needed_bytes: u64, lines: &mut Lines<'_>) -> Result<(), 
         Ok(repository) => {
             lines.add(Line::ready(
                 "repository",
-                format!("{}, {}", repository.location(), human::bytes(repository.size_bytes()?)),
+                format!(
+                    "{}, {}",
+                    repository.location(),
+                    human::bytes(repository.size_bytes()?)
+                ),
             ));
             lines.add(locks(app, &repository));
             lines.add(space(&repository, needed_bytes)?);
@@ -41,7 +45,9 @@ pub fn check(app: &App, needed_bytes: u64, lines: &mut Lines<'_>) -> Result<(), 
 /// Files that hold secrets must be their owner's alone.
 fn secrets(app: &App) -> Vec<Line> {
     let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
-    if let Some(PasswordSource::File(path)) = app.config.password.as_ref().map(|password| &password.value) {
+    if let Some(PasswordSource::File(path)) =
+        app.config.password.as_ref().map(|password| &password.value)
+    {
         files.push(("passphrase", path.clone()));
     }
     let mut literal = false;
@@ -70,7 +76,11 @@ fn permissions(subject: &'static str, path: &Path, mode: u32) -> Line {
     if mode & 0o077 == 0 {
         Line::ready(subject, format!("{path}, mode {mode:04o}"))
     } else {
-        Line::broken(subject, format!("{path} holds a secret, and others can read it (mode {mode:04o})"), format!("`chmod 600 {path}`"))
+        Line::broken(
+            subject,
+            format!("{path} holds a secret, and others can read it (mode {mode:04o})"),
+            format!("`chmod 600 {path}`"),
+        )
     }
 }
 
@@ -81,18 +91,31 @@ fn locks(app: &App, repository: &Repository) -> Line {
         username: app.username(),
         pid: std::process::id(),
     };
-    let others = repository.list_locks().map(|locks| locks.len()).unwrap_or(0);
-    match repository.lock(LockMode::Shared, holder, std::sync::Arc::new(jiff::Timestamp::now)) {
+    let others = repository
+        .list_locks()
+        .map(|locks| locks.len())
+        .unwrap_or(0);
+    match repository.lock(
+        LockMode::Shared,
+        &holder,
+        std::sync::Arc::new(jiff::Timestamp::now),
+    ) {
         Ok(_guard) => Line::ready(
             "lock",
             match others {
                 0 => "free".to_owned(),
-                count => format!("free for backups; {} seen", human::plural(count as u64, "other lock")),
+                count => format!(
+                    "free for backups; {} seen",
+                    human::plural(count as u64, "other lock")
+                ),
             },
         ),
         Err(error) => {
-            let failure = Failure::from(lifeboat_repo::RepositoryError::from(error));
-            Line { fixes: failure.hints, ..Line::broken("lock", failure.fact, "") }
+            let failure = Failure::from(error);
+            Line {
+                fixes: failure.hints,
+                ..Line::broken("lock", failure.fact, "")
+            }
         }
     }
 }
@@ -103,11 +126,22 @@ fn space(repository: &Repository, needed_bytes: u64) -> Result<Line, Failure> {
         return Ok(Line::ready("space", "unknown for this storage"));
     };
     let is_first = repository.snapshots()?.0.is_empty();
-    Ok(judge_space(free, if is_first { needed_bytes / 3 } else { needed_bytes / 20 }))
+    Ok(judge_space(
+        free,
+        if is_first {
+            needed_bytes / 3
+        } else {
+            needed_bytes / 20
+        },
+    ))
 }
 
 fn judge_space(free: u64, wanted: u64) -> Line {
-    let fact = format!("{} free, {} wanted for the next backup", human::bytes(free), human::bytes(wanted));
+    let fact = format!(
+        "{} free, {} wanted for the next backup",
+        human::bytes(free),
+        human::bytes(wanted)
+    );
     let fix = "make room on the repository's file system";
     if free < wanted {
         Line::broken("space", fact, fix)
@@ -121,16 +155,28 @@ fn judge_space(free: u64, wanted: u64) -> Line {
 fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
     let (snapshots, damaged) = repository.snapshots()?;
     if let Some(first) = damaged.first() {
-        return Ok(Line::broken("backups", first.to_string(), "`lifeboat verify --read-data` names all that is damaged"));
+        return Ok(Line::broken(
+            "backups",
+            first.to_string(),
+            "`lifeboat verify --read-data` names all that is damaged",
+        ));
     }
     let rpo = app.config.objectives.rpo.value;
     Ok(match snapshots.iter().map(|snapshot| snapshot.time).max() {
         None => Line::attention("backups", "none yet", "`lifeboat backup`"),
         Some(time) => {
             let age = age_seconds(time, app.now());
-            let fact = format!("the newest is {} old, {} in all", human::age(age), human::count(snapshots.len() as u64));
+            let fact = format!(
+                "the newest is {} old, {} in all",
+                human::age(age),
+                human::count(snapshots.len() as u64)
+            );
             if age > rpo.seconds() {
-                Line::attention("backups", format!("{fact}; the objective is {rpo}"), "`lifeboat backup`, and look at what should have run it")
+                Line::attention(
+                    "backups",
+                    format!("{fact}; the objective is {rpo}"),
+                    "`lifeboat backup`, and look at what should have run it",
+                )
             } else {
                 Line::ready("backups", fact)
             }
@@ -144,10 +190,18 @@ fn scratch(app: &App, needed_bytes: u64) -> Line {
     match free_bytes(&folder) {
         Ok(free) if free < needed_bytes => Line::attention(
             "drill space",
-            format!("{} free in {}, a drill takes about {}", human::bytes(free), folder.display(), human::bytes(needed_bytes)),
+            format!(
+                "{} free in {}, a drill takes about {}",
+                human::bytes(free),
+                folder.display(),
+                human::bytes(needed_bytes)
+            ),
             "set `drill.scratch_dir` to a larger file system",
         ),
-        Ok(free) => Line::ready("drill space", format!("{} free in {}", human::bytes(free), folder.display())),
+        Ok(free) => Line::ready(
+            "drill space",
+            format!("{} free in {}", human::bytes(free), folder.display()),
+        ),
         Err(error) => Line::attention(
             "drill space",
             format!("{}: {error}", folder.display()),
@@ -191,8 +245,16 @@ mod tests {
         ] {
             assert_eq!(judge_space(free, wanted).state, state);
         }
-        for (mode, state) in [(0o600, State::Ready), (0o400, State::Ready), (0o640, State::Broken), (0o604, State::Broken)] {
-            assert_eq!(permissions("passphrase", Path::new("/x"), mode).state, state);
+        for (mode, state) in [
+            (0o600, State::Ready),
+            (0o400, State::Ready),
+            (0o640, State::Broken),
+            (0o604, State::Broken),
+        ] {
+            assert_eq!(
+                permissions("passphrase", Path::new("/x"), mode).state,
+                state
+            );
         }
     }
 }

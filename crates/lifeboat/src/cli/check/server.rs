@@ -34,7 +34,11 @@ pub fn check(app: &App, name: Option<&str>, lines: &mut Lines<'_>) -> Result<u64
         Err(error) => return lines.add_failure("server", error.into()).map(|()| 0),
     };
     let size = facts.database.size_bytes;
-    lines.add(server(&facts, &source.conninfo.display(), connection.is_encrypted()));
+    lines.add(server(
+        &facts,
+        &source.conninfo.display(),
+        connection.is_encrypted(),
+    ));
     lines.add(clock(facts.server_time, before, app.now()));
     match Unreadable::gather(&mut connection) {
         Ok(unreadable) => lines.add(privileges(&facts, &unreadable)),
@@ -46,12 +50,22 @@ pub fn check(app: &App, name: Option<&str>, lines: &mut Lines<'_>) -> Result<u64
 }
 
 fn server(facts: &ServerFacts, place: &str, is_encrypted: bool) -> Line {
-    let size = facts.database.size_bytes.map_or_else(|| "size unknown".to_owned(), human::bytes);
+    let size = facts
+        .database
+        .size_bytes
+        .map_or_else(|| "size unknown".to_owned(), human::bytes);
     let tls = if is_encrypted { ", TLS" } else { "" };
     let standby = if facts.in_recovery { ", a standby" } else { "" };
-    let fact = format!("PostgreSQL {}, {place}, {size}{tls}{standby}", facts.version.text);
+    let fact = format!(
+        "PostgreSQL {}, {place}, {size}{tls}{standby}",
+        facts.version.text
+    );
     if facts.version.major() < OLDEST_MAJOR {
-        return Line::broken("server", fact, format!("Lifeboat backs up PostgreSQL {OLDEST_MAJOR} and newer: upgrade the server"));
+        return Line::broken(
+            "server",
+            fact,
+            format!("Lifeboat backs up PostgreSQL {OLDEST_MAJOR} and newer: upgrade the server"),
+        );
     }
     Line::ready("server", fact)
 }
@@ -84,25 +98,39 @@ fn privileges(facts: &ServerFacts, unreadable: &Unreadable) -> Line {
     for (count, one) in [
         (unreadable.tables.len(), "table"),
         (unreadable.sequences.len(), "sequence"),
-        (usize::try_from(unreadable.large_objects).unwrap_or(usize::MAX), "large object"),
+        (
+            usize::try_from(unreadable.large_objects).unwrap_or(usize::MAX),
+            "large object",
+        ),
     ] {
         if count > 0 {
             parts.push(human::plural(count as u64, one));
         }
     }
-    let named: Vec<&str> = unreadable.tables.iter().chain(&unreadable.sequences).map(String::as_str).collect();
+    let named: Vec<&str> = unreadable
+        .tables
+        .iter()
+        .chain(&unreadable.sequences)
+        .map(String::as_str)
+        .collect();
     if !named.is_empty() {
         if facts.version.major() >= 14 {
-            fixes.push(format!("`GRANT pg_read_all_data TO \"{role}\"`, as a superuser"));
+            fixes.push(format!(
+                "`GRANT pg_read_all_data TO \"{role}\"`, as a superuser"
+            ));
         } else {
             fixes.push(format!("`GRANT USAGE ON SCHEMA … TO \"{role}\"` and `GRANT SELECT ON ALL TABLES IN SCHEMA … TO \"{role}\"`, and the same for sequences"));
         }
     }
     if unreadable.large_objects > 0 {
-        fixes.push(format!("`GRANT SELECT ON LARGE OBJECT … TO \"{role}\"`, or use the role that owns them"));
+        fixes.push(format!(
+            "`GRANT SELECT ON LARGE OBJECT … TO \"{role}\"`, or use the role that owns them"
+        ));
     }
     if !unreadable.row_security.is_empty() {
-        fixes.push(format!("row security hides rows: `ALTER ROLE \"{role}\" BYPASSRLS`, or use the tables' owner"));
+        fixes.push(format!(
+            "row security hides rows: `ALTER ROLE \"{role}\" BYPASSRLS`, or use the tables' owner"
+        ));
     }
     if fixes.is_empty() {
         let fact = if facts.role.is_superuser {
@@ -114,7 +142,10 @@ fn privileges(facts: &ServerFacts, unreadable: &Unreadable) -> Line {
     }
     let mut fact = format!("{role} cannot read ");
     if parts.is_empty() {
-        fact = format!("{role} does not see every row of {}", some(&unreadable.row_security));
+        fact = format!(
+            "{role} does not see every row of {}",
+            some(&unreadable.row_security)
+        );
     } else {
         fact.push_str(&parts.join(", "));
         if !named.is_empty() {
@@ -122,16 +153,27 @@ fn privileges(facts: &ServerFacts, unreadable: &Unreadable) -> Line {
             fact.push_str(&format!(" ({})", some(&named)));
         }
         if !unreadable.row_security.is_empty() {
-            fact.push_str(&format!(", and not every row of {}", some(&unreadable.row_security)));
+            fact.push_str(&format!(
+                ", and not every row of {}",
+                some(&unreadable.row_security)
+            ));
         }
     }
-    Line { fixes, ..Line::broken("privileges", fact, "") }
+    Line {
+        fixes,
+        ..Line::broken("privileges", fact, "")
+    }
 }
 
 /// The first few names.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 3;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
@@ -142,9 +184,16 @@ fn connections(facts: &ServerFacts, app: &App) -> Line {
     // One leads, and pg_dump takes one for a moment.
     let wanted = app.jobs(app.config.backup.jobs.value) + 2;
     let free = facts.connections.free();
-    let fact = format!("{free} of {} free, a backup takes {wanted}", facts.connections.limit);
+    let fact = format!(
+        "{free} of {} free, a backup takes {wanted}",
+        facts.connections.limit
+    );
     if (free as usize) < wanted {
-        Line::broken("connections", fact, "lower `backup.jobs`, or raise max_connections")
+        Line::broken(
+            "connections",
+            fact,
+            "lower `backup.jobs`, or raise max_connections",
+        )
     } else {
         Line::ready("connections", fact)
     }
@@ -153,28 +202,50 @@ fn connections(facts: &ServerFacts, app: &App) -> Line {
 fn tools(app: &App, major: u32, lines: &mut Lines<'_>) -> Result<(), Failure> {
     let finder = app.tools();
     for (subject, tools, wanted) in [
-        ("backup tools", Tool::FOR_BACKUP.as_slice(), Wanted::AtLeast(major)),
-        ("restore tools", Tool::FOR_RESTORE.as_slice(), Wanted::AtLeast(major)),
+        (
+            "backup tools",
+            Tool::FOR_BACKUP.as_slice(),
+            Wanted::AtLeast(major),
+        ),
+        (
+            "restore tools",
+            Tool::FOR_RESTORE.as_slice(),
+            Wanted::AtLeast(major),
+        ),
     ] {
         match finder.find(tools, wanted) {
             Ok(found) => {
                 let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
-                let place = found.bin_dir().map(|path| format!(" in {}", path.display())).unwrap_or_default();
-                lines.add(Line::ready(subject, format!("{} {}{place}", names.join(", "), found.major())));
+                let place = found
+                    .bin_dir()
+                    .map(|path| format!(" in {}", path.display()))
+                    .unwrap_or_default();
+                lines.add(Line::ready(
+                    subject,
+                    format!("{} {}{place}", names.join(", "), found.major()),
+                ));
             }
             Err(error) => lines.add_failure(subject, error.into())?,
         }
     }
     // Drills are no precondition of a backup: they may run on another machine.
-    let local = ToolFinder { prefix: Vec::new(), ..finder };
+    let local = ToolFinder {
+        prefix: Vec::new(),
+        ..finder
+    };
     match local.find(&Tool::FOR_SCRATCH, Wanted::Exactly(major)) {
-        Ok(_) => lines.add(Line::ready("drill tools", format!("initdb, postgres {major}"))),
+        Ok(_) => lines.add(Line::ready(
+            "drill tools",
+            format!("initdb, postgres {major}"),
+        )),
         Err(error) => {
             let failure = Failure::from(error);
             let mut line = Line::attention(
                 "drill tools",
                 failure.fact,
-                format!("install the server package, such as `apt-get install postgresql-{major}`, or drill with `--on URL`"),
+                format!(
+                    "install the server package, such as `apt-get install postgresql-{major}`, or drill with `--on URL`"
+                ),
             );
             line.fixes.truncate(1);
             lines.add(line);
