@@ -4,6 +4,7 @@
 //! added here and nowhere else: [`config`] for the configuration, and so on for each room below.
 
 mod config;
+mod engine;
 pub mod pg;
 pub mod repo;
 pub mod tools;

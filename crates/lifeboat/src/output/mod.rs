@@ -6,6 +6,7 @@
 //! no failure: a backup must not die because somebody stopped looking.
 
 pub mod human;
+pub mod progress;
 pub mod table;
 
 use std::collections::BTreeMap;
