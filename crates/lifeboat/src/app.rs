@@ -110,6 +110,17 @@ impl App {
         Ok(conninfo)
     }
 
+    /// A connection string that was given as a flag. It may hold a password, and then the operator should
+    /// know who else has seen it.
+    pub fn url_argument(&self, flag: &str, url: &str) -> Result<ConnInfo, Failure> {
+        let conninfo = self.conninfo(&SecretString::from(url))?;
+        let alone = ConnInfo::parse(url, &|_: &str| None::<String>);
+        if alone.is_ok_and(|alone| alone.password().is_some()) {
+            self.out.warn(&format!("the URL of {flag} holds a password, which other users of this machine can see; ~/.pgpass or PGPASSWORD keep it private"));
+        }
+        Ok(conninfo)
+    }
+
     /// Whose backups a command on the repository means: the flag's, else the only configured database's,
     /// else everybody's. The repository is the truth here, so a flag need not be configured.
     pub fn database_filter(&self, flag: Option<&str>) -> Option<String> {

@@ -55,7 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         &environment,
     ));
     match command(&cli, environment, &out) {
-        Ok(()) => Exit::Done.into(),
+        Ok(exit) => exit.into(),
         Err(failure) => {
             out.failure(&failure);
             failure.exit.into()
@@ -63,7 +63,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn command(cli: &Cli, environment: BTreeMap<String, String>, out: &Output) -> Result<(), Failure> {
+fn command(
+    cli: &Cli,
+    environment: BTreeMap<String, String>,
+    out: &Output,
+) -> Result<Exit, Failure> {
     let interrupt = signals::interrupt_flag().map_err(Failure::bug)?;
     let app = App::new(
         &cli.global,

@@ -1,12 +1,20 @@
 //! `lifeboat backup`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use clap::Args;
+use lifeboat_engine::backup::{self, BackupError, BackupReport, BackupRequest};
+use lifeboat_engine::history;
+use lifeboat_engine::journal::RunKind;
+use serde_json::json;
 
 use super::{DatabaseArg, jobs};
-use crate::app::App;
+use crate::app::{self, App};
+use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::progress::Progress;
+use crate::output::{human, table};
 
 /// Flags of `backup`.
 #[derive(Debug, Args)]
@@ -19,7 +27,84 @@ pub struct BackupArgs {
 }
 
 /// Runs it.
-pub fn run(app: &App, args: &BackupArgs) -> Result<(), Failure> {
-    let _ = (app, args);
-    Err(Failure::bug("this command is not part of this build"))
+pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
+    let source = app.source(args.database.name())?;
+    let repository = app.repository()?;
+    let journal = app.journal()?;
+    let settings = &app.config.backup;
+    let request = BackupRequest {
+        database: source.name.clone(),
+        conninfo: source.conninfo,
+        tools: app.tools(),
+        jobs: app.jobs(args.jobs.or(settings.jobs.value)),
+        compression_level: settings.compression_level.value,
+        slice_bytes: settings.slice_size.value.bytes(),
+        lock_timeout: settings.lock_timeout.value.duration(),
+        hostname: app::hostname(),
+        username: app.username(),
+        interrupt: Arc::clone(&app.interrupt),
+    };
+    let progress = Progress::new(&app.out);
+    let result = history::recorded(
+        &journal,
+        RunKind::Backup,
+        repository.id(),
+        &source.name,
+        |error| matches!(error, BackupError::Interrupted),
+        |report: &BackupReport, end| {
+            end.backup = Some(report.id.to_string());
+            end.bytes_read = Some(report.bytes_read);
+            end.bytes_stored = Some(report.new_bytes);
+        },
+        || backup::execute(&repository, &request, &progress),
+    );
+    drop(progress);
+    finished(app, &result?)
+}
+
+fn finished(app: &App, report: &BackupReport) -> Result<Exit, Failure> {
+    app.out.object(
+        "backup",
+        &json!({
+            "backup": report.id.to_string(),
+            "database": report.database,
+            "snapshot_time": report.snapshot_time,
+            "tables": report.tables,
+            "rows": report.rows,
+            "bytes_read": report.bytes_read,
+            "new_bytes": report.new_bytes,
+            "migration": report.migration,
+            "warnings": report.warnings,
+            "stages": report.stages,
+            "seconds": report.seconds,
+        }),
+    )?;
+    let mut facts = vec![
+        ("backup", report.id.to_string()),
+        ("database", report.database.clone()),
+        ("snapshot", human::time_exact(report.snapshot_time)),
+        (
+            "tables",
+            format!(
+                "{}, {}",
+                human::plural(report.tables, "table"),
+                human::plural(report.rows, "row")
+            ),
+        ),
+        (
+            "read",
+            format!(
+                "{}, {}",
+                human::bytes(report.bytes_read),
+                human::rate(report.bytes_read, report.seconds)
+            ),
+        ),
+        ("new", format!("{} stored", human::bytes(report.new_bytes))),
+    ];
+    if let Some(migration) = &report.migration {
+        facts.push(("migration", migration.clone()));
+    }
+    facts.push(("took", human::duration(report.seconds)));
+    app.out.data(&table::pairs(&facts));
+    Ok(Exit::Done)
 }

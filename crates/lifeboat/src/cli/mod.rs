@@ -102,11 +102,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs it.
-    pub fn run(&self, app: &App) -> Result<(), Failure> {
+    /// Runs it. What it says about the data is in the exit, what kept it from saying anything in the failure.
+    pub fn run(&self, app: &App) -> Result<Exit, Failure> {
         match self {
-            Self::Init(args) => init::run(app, args),
-            Self::Check(args) => check::run(app, args),
+            Self::Init(args) => init::run(app, args).map(|()| Exit::Done),
+            Self::Check(args) => check::run(app, args).map(|()| Exit::Done),
             Self::Backup(args) => backup::run(app, args),
             Self::List(args) => list::run(app, args),
             Self::Show(args) => show::run(app, args),
@@ -115,9 +115,9 @@ impl Command {
             Self::Drill(args) => drill::run(app, args),
             Self::Export(args) => export::run(app, args),
             Self::Status(args) => status::run(app, args),
-            Self::Demo(args) => demo::run(app, args),
-            Self::Completions(args) => completions::run(args),
-            Self::Man => completions::man(),
+            Self::Demo(args) => demo::run(app, args).map(|()| Exit::Done),
+            Self::Completions(args) => completions::run(args).map(|()| Exit::Done),
+            Self::Man => completions::man().map(|()| Exit::Done),
         }
     }
 
@@ -148,6 +148,13 @@ pub struct DatabaseArg {
     /// The database, when several are configured.
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
+}
+
+impl DatabaseArg {
+    /// The name, if one was given.
+    pub fn name(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
 }
 
 /// `--jobs`: 1 to 64.

@@ -1,10 +1,16 @@
 //! `lifeboat show`.
 
 use clap::Args;
+use lifeboat_engine::catalog::{Catalog, Selector};
+use lifeboat_engine::objectives::age_seconds;
+use serde_json::json;
 
-use super::DatabaseArg;
+use super::{DatabaseArg, list};
 use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::human;
+use crate::output::table::{self, Column};
 
 /// Flags of `show`.
 #[derive(Debug, Args)]
@@ -17,7 +23,124 @@ pub struct ShowArgs {
 }
 
 /// Runs it.
-pub fn run(app: &App, args: &ShowArgs) -> Result<(), Failure> {
-    let _ = (app, args);
-    Err(Failure::bug("this command is not part of this build"))
+pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
+    let repository = app.repository()?;
+    let catalog = Catalog::new(&repository);
+    let database = app.database_filter(args.database.name());
+    let backup = catalog.select(&Selector::parse(&args.id), database.as_deref())?;
+    let manifest = catalog.manifest(&backup)?;
+    let proofs = app.journal()?.best_proofs(repository.id())?;
+    let proof = proofs.get(&backup.id.to_string());
+    app.out.object(
+        "show",
+        &json!({ "backup": list::item(app, &backup, proof), "manifest": manifest }),
+    )?;
+
+    let server = &manifest.server;
+    let mut facts = vec![
+        ("backup", backup.id.to_string()),
+        (
+            "database",
+            format!(
+                "{} ({} at {})",
+                backup.database, server.database, server.address
+            ),
+        ),
+        (
+            "snapshot",
+            format!(
+                "{}, {} ago",
+                human::time_exact(backup.time),
+                human::age(age_seconds(backup.time, app.now()))
+            ),
+        ),
+        ("taken on", backup.hostname.clone()),
+        (
+            "server",
+            format!(
+                "PostgreSQL {}, {}, {}",
+                server.version, server.encoding, server.collate
+            ),
+        ),
+        ("pg_dump", manifest.pg_dump_version.clone()),
+        (
+            "tables",
+            format!(
+                "{}, {}",
+                human::plural(manifest.tables.len() as u64, "table"),
+                human::plural(manifest.rows(), "row")
+            ),
+        ),
+        ("size", human::bytes(manifest.data_bytes())),
+    ];
+    if let Some(summary) = &backup.summary {
+        facts.push(("new", format!("{} stored", human::bytes(summary.new_bytes))));
+    }
+    if manifest.large_objects.size_bytes > 0 {
+        facts.push((
+            "large objects",
+            human::bytes(manifest.large_objects.size_bytes),
+        ));
+    }
+    if !manifest.extensions.is_empty() {
+        let named: Vec<String> = manifest
+            .extensions
+            .iter()
+            .map(|extension| format!("{} {}", extension.name, extension.version))
+            .collect();
+        facts.push(("extensions", named.join(", ")));
+    }
+    for history in &manifest.migrations {
+        let current = history.current.as_deref().unwrap_or("none applied");
+        let trouble = if history.has_trouble() {
+            ", one failed or is half applied"
+        } else {
+            ""
+        };
+        facts.push((
+            "migration",
+            format!("{current} ({}){trouble}", history.framework),
+        ));
+    }
+    facts.push((
+        "proof",
+        match proof {
+            Some(proof) => format!(
+                "{} {}, {}",
+                proof.level.name(),
+                human::time(proof.at),
+                proof.how
+            ),
+            None => "taken, not verified yet".to_owned(),
+        },
+    ));
+    for warning in &manifest.warnings {
+        facts.push(("warning", warning.clone()));
+    }
+    app.out.data(&table::pairs(&facts));
+    let mut tables: Vec<_> = manifest.tables.iter().collect();
+    tables.sort_by(|left, right| {
+        right
+            .size_bytes
+            .cmp(&left.size_bytes)
+            .then_with(|| left.name().cmp(&right.name()))
+    });
+    if !tables.is_empty() {
+        app.out.data("");
+        app.out.data(&table::draw(
+            &[
+                Column::Left("TABLE"),
+                Column::Right("ROWS"),
+                Column::Right("SIZE"),
+            ],
+            tables.into_iter().map(|table| {
+                vec![
+                    table.name(),
+                    human::count(table.census.rows()),
+                    human::bytes(table.size_bytes),
+                ]
+            }),
+        ));
+    }
+    Ok(Exit::Done)
 }

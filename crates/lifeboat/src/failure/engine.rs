@@ -73,7 +73,9 @@ impl From<BackupError> for Failure {
             BackupError::Repository(error) => error.into(),
             BackupError::Archive(error) => error.into(),
             BackupError::Interrupted => Self::interrupted(),
-            BackupError::Inconsistent(_) => Self::of(Exit::Failed, &error).hint("run it again; if it stays, please report it"),
+            BackupError::Inconsistent(_) => {
+                Self::of(Exit::Failed, &error).hint("run it again; if it stays, please report it")
+            }
         }
     }
 }
@@ -87,7 +89,10 @@ impl From<ArchiveError> for Failure {
 impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Self {
         match error {
-            VerifyError::Catalog(error @ CatalogError::Empty { .. }) => Self { exit: Exit::BadData, ..Self::from(error) },
+            VerifyError::Catalog(error @ CatalogError::Empty { .. }) => Self {
+                exit: Exit::BadData,
+                ..Self::from(error)
+            },
             VerifyError::Catalog(error) => error.into(),
             VerifyError::Repository(error) => error.into(),
         }
@@ -96,7 +101,8 @@ impl From<VerifyError> for Failure {
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        Self::of(Exit::Failed, &error).hint("the journal is only history: move it away and a new one is made")
+        Self::of(Exit::Failed, &error)
+            .hint("the journal is only history: move it away and a new one is made")
     }
 }
 
@@ -129,9 +135,9 @@ impl From<LoadError> for Failure {
         }
         let failure = Self::of(Exit::Failed, &error);
         match &error {
-            LoadError::Table { source, .. } | LoadError::LargeObject { source, .. } | LoadError::Pg(source) => {
-                pg::advise(failure, source)
-            }
+            LoadError::Table { source, .. }
+            | LoadError::LargeObject { source, .. }
+            | LoadError::Pg(source) => pg::advise(failure, source),
             _ => failure,
         }
     }
@@ -157,22 +163,38 @@ impl From<RestoreError> for Failure {
 /// A restore that stopped half way: why, what is left, and how it goes away.
 fn incomplete(error: RestoreError) -> Failure {
     let fact = match &error {
-        RestoreError::Incomplete { stage, source, .. } if matches!(**source, RestoreError::Interrupted) => {
+        RestoreError::Incomplete { stage, source, .. }
+            if matches!(**source, RestoreError::Interrupted) =>
+        {
             format!("interrupted while {}", stage.describe())
         }
         _ => error.to_string(),
     };
-    let RestoreError::Incomplete { database, created, source, .. } = error else {
+    let RestoreError::Incomplete {
+        database,
+        created,
+        source,
+        ..
+    } = error
+    else {
         return Failure::bug(fact);
     };
     let inner = Failure::from(*source);
     let quoted = lifeboat_pg::quote_ident(&database);
     let left = if created {
-        format!("the new database {database} is left half restored; `DROP DATABASE {quoted}` removes it")
+        format!(
+            "the new database {database} is left half restored; `DROP DATABASE {quoted}` removes it"
+        )
     } else {
-        format!("{database} is left half restored; restore into it again with `--clean`, or use a new database with `--to`")
+        format!(
+            "{database} is left half restored; restore into it again with `--clean`, or use a new database with `--to`"
+        )
     };
-    let mut failure = Failure { causes: inner.causes, hints: inner.hints, ..Failure::new(inner.exit, fact) };
+    let mut failure = Failure {
+        causes: inner.causes,
+        hints: inner.hints,
+        ..Failure::new(inner.exit, fact)
+    };
     failure.hints.insert(0, left);
     failure
 }
@@ -235,7 +257,10 @@ impl From<DrillError> for Failure {
         match failure.exit {
             // Not the backup's doing, whatever came of it.
             Exit::Interrupted | Exit::Usage => failure,
-            _ if blames_backup => Self { exit: Exit::BadData, ..failure },
+            _ if blames_backup => Self {
+                exit: Exit::BadData,
+                ..failure
+            },
             _ => failure,
         }
     }
@@ -248,10 +273,11 @@ impl From<ExportError> for Failure {
             ExportError::Catalog(error) => error.into(),
             ExportError::Repository(error) => error.into(),
             ExportError::Interrupted => Self::interrupted(),
-            ExportError::Exists(_) => Self::of(Exit::Refused, &error).hint("choose another name, or move it away"),
-            ExportError::Damaged { .. } => {
-                Self::of(Exit::BadData, &error).hint("`lifeboat verify --read-data` names all that is damaged")
+            ExportError::Exists(_) => {
+                Self::of(Exit::Refused, &error).hint("choose another name, or move it away")
             }
+            ExportError::Damaged { .. } => Self::of(Exit::BadData, &error)
+                .hint("`lifeboat verify --read-data` names all that is damaged"),
             ExportError::Io { .. } => Self::of(Exit::Failed, &error),
         }
     }

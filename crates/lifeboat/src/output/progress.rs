@@ -51,7 +51,11 @@ impl Progress {
             let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
             let total = multi.add(ProgressBar::new_spinner());
             total.enable_steady_tick(Duration::from_millis(200));
-            Bars { multi, total, tables: BTreeMap::new() }
+            Bars {
+                multi,
+                total,
+                tables: BTreeMap::new(),
+            }
         });
         let now = Instant::now();
         Self {
@@ -108,9 +112,15 @@ impl Observer for Progress {
             },
             _ if state.bars.is_some() => state.draw(event),
             Event::TableFinished { table, rows, bytes } => {
-                self.out.detail(&format!("  {table}: {}, {}", human::plural(*rows, "row"), human::bytes(*bytes)));
+                self.out.detail(&format!(
+                    "  {table}: {}, {}",
+                    human::plural(*rows, "row"),
+                    human::bytes(*bytes)
+                ));
             }
-            Event::TableProgress { .. } | Event::CheckProgress { .. } if state.said.elapsed() >= LINE_EVERY => {
+            Event::TableProgress { .. } | Event::CheckProgress { .. }
+                if state.said.elapsed() >= LINE_EVERY =>
+            {
                 state.said = Instant::now();
                 self.out.say(&state.line(event));
             }
@@ -121,7 +131,10 @@ impl Observer for Progress {
 
 impl Progress {
     fn json(&self, state: &mut State, event: &Event) {
-        let frequent = matches!(event, Event::TableProgress { .. } | Event::CheckProgress { .. });
+        let frequent = matches!(
+            event,
+            Event::TableProgress { .. } | Event::CheckProgress { .. }
+        );
         if frequent {
             if state.said.elapsed() < JSON_EVERY {
                 return;
@@ -139,7 +152,9 @@ impl Progress {
             });
             self.out.event("progress", &fields);
         } else if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(event) {
-            let name = fields.remove("event").and_then(|name| name.as_str().map(str::to_owned));
+            let name = fields
+                .remove("event")
+                .and_then(|name| name.as_str().map(str::to_owned));
             self.out.event(name.as_deref().unwrap_or("event"), &fields);
         }
     }
@@ -168,7 +183,9 @@ impl State {
                 bars.total.reset();
             }
             Event::TableStarted { table, bytes } if *bytes >= BAR_FROM_BYTES => {
-                let bar = bars.multi.insert_before(&bars.total, ProgressBar::new(*bytes));
+                let bar = bars
+                    .multi
+                    .insert_before(&bars.total, ProgressBar::new(*bytes));
                 bar.set_style(table_style());
                 bar.set_prefix(table.clone());
                 bars.tables.insert(table.clone(), bar);
@@ -178,16 +195,22 @@ impl State {
                     advance(bar, bar.position() + bytes);
                 }
                 advance(&bars.total, self.done_bytes);
-                bars.total.set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
+                bars.total
+                    .set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
             }
             Event::TableFinished { table, .. } => {
                 if let Some(bar) = bars.tables.remove(table) {
                     bar.finish_and_clear();
                     bars.multi.remove(&bar);
                 }
-                bars.total.set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
+                bars.total
+                    .set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
             }
-            Event::CheckProgress { packs_done, packs_total, bytes } => {
+            Event::CheckProgress {
+                packs_done,
+                packs_total,
+                bytes,
+            } => {
                 bars.total.set_message(format!(
                     "checking: {packs_done} of {packs_total} packs, {} read",
                     human::bytes(*bytes)
@@ -198,13 +221,24 @@ impl State {
     }
 
     fn line(&self, event: &Event) -> String {
-        if let Event::CheckProgress { packs_done, packs_total, bytes } = event {
-            return format!("  {packs_done} of {packs_total} packs, {} read", human::bytes(*bytes));
+        if let Event::CheckProgress {
+            packs_done,
+            packs_total,
+            bytes,
+        } = event
+        {
+            return format!(
+                "  {packs_done} of {packs_total} packs, {} read",
+                human::bytes(*bytes)
+            );
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let left = self.total_bytes.saturating_sub(self.done_bytes);
         let eta = if self.done_bytes > 0 && left > 0 {
-            format!(", about {} left", human::duration(seconds * left as f64 / self.done_bytes as f64))
+            format!(
+                ", about {} left",
+                human::duration(seconds * left as f64 / self.done_bytes as f64)
+            )
         } else {
             String::new()
         };
@@ -233,8 +267,10 @@ fn total_style() -> ProgressStyle {
 }
 
 fn table_style() -> ProgressStyle {
-    ProgressStyle::with_template("  {bar:28} {percent:>3}%  {decimal_bytes_per_sec:>12}  {eta:>4} left  {prefix}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(
+        "  {bar:28} {percent:>3}%  {decimal_bytes_per_sec:>12}  {eta:>4} left  {prefix}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn sentence(text: &str) -> String {
