@@ -16,7 +16,7 @@ pub fn by_name(app: &App, what: &str, name: &str, yes: Option<&str>) -> Result<(
         }
         None => {
             return Err(
-                Failure::new(Exit::Refused, format!("{what}, and nobody confirmed it"))
+                Failure::new(Exit::Refused, format!("{what}; nobody confirmed that"))
                     .hint(format!("add `--yes {name}` if that is what you want")),
             );
         }

@@ -5,7 +5,6 @@
 //! PostgreSQL's protocol. Its invariants: data on standard output and words on standard error; no secret in either; every failure
 //! is a fact, its hints and one of [`Exit`]'s codes.
 
-#![allow(dead_code, reason = "until every command is wired")]
 
 mod app;
 mod cli;

@@ -124,7 +124,7 @@ fn finished(app: &App, report: &DrillReport) -> Result<Exit, Failure> {
         ),
         (
             "restored",
-            format!("on {}, PostgreSQL {}", report.place, report.server_version),
+            format!("on {}", report.place),
         ),
         (
             "compared",

@@ -8,7 +8,18 @@ use crate::exit::Exit;
 
 impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
-        advise(Self::of(exit(&error), &error), &error)
+        let mut failure = Self::of(exit(&error), &error);
+        // Users see backups; a restic snapshot is the repository's word for them.
+        match error.root() {
+            RepositoryError::UnknownId { prefix, .. } => {
+                failure.fact = format!("there is no backup whose ID begins with {prefix:?}");
+            }
+            RepositoryError::AmbiguousId { prefix, matches } => {
+                failure.fact = format!("{} backups have an ID that begins with {prefix:?}", matches.len());
+            }
+            _ => {}
+        }
+        advise(failure, &error)
     }
 }
 
