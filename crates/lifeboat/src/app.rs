@@ -144,16 +144,6 @@ impl App {
         Connection::connect(conninfo, &options).map_err(Failure::from)
     }
 
-    /// Where the repository is, as a storage.
-    pub fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
-        let location = self
-            .config
-            .repository
-            .as_ref()
-            .ok_or(ConfigError::NoRepository)?;
-        Ok(storage(&location.value))
-    }
-
     /// The repository, open.
     pub fn repository(&self) -> Result<Repository, Failure> {
         let (location, password) = self.config.repository()?;

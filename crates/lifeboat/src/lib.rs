@@ -2,10 +2,8 @@
 //!
 //! This room reads arguments, environment and configuration, hands the engine what it needs, and turns
 //! what comes back into words, tables, JSON and exit codes. It knows nothing of storage formats or
-//! PostgreSQL's protocol. Its invariants: data on standard output and words on standard error; no secret in either; every failure
-//! is a fact, its hints and one of [`Exit`]'s codes.
-
-
+//! PostgreSQL's protocol. Its invariants: data on standard output and words on standard error; no secret in
+//! either; every failure is a fact, its hints and one of [`Exit`]'s codes.
 mod app;
 mod cli;
 mod confirm;

@@ -122,10 +122,7 @@ fn finished(app: &App, report: &DrillReport) -> Result<Exit, Failure> {
                 human::time_exact(report.backup.time)
             ),
         ),
-        (
-            "restored",
-            format!("on {}", report.place),
-        ),
+        ("restored", format!("on {}", report.place)),
         (
             "compared",
             format!(

@@ -64,7 +64,7 @@ pub fn item(app: &App, backup: &Backup, proof: Option<&Proof>) -> Value {
         "age_seconds": age_seconds(backup.time, app.now()),
         "hostname": backup.hostname,
         "data_bytes": summary.map(|summary| summary.data_bytes),
-        "new_bytes": summary.map(|summary| summary.new_bytes),
+        "new_bytes": new_bytes(backup),
         "tables": summary.map(|summary| summary.tables),
         "rows": summary.map(|summary| summary.rows),
         "server_version_num": summary.map(|summary| summary.server_version_num),
@@ -72,6 +72,16 @@ pub fn item(app: &App, backup: &Backup, proof: Option<&Proof>) -> Value {
         "migration_trouble": summary.map(|summary| summary.migration_trouble),
         "proof": proof.map(|proof| json!({ "level": proof.level, "at": proof.at, "how": proof.how })),
     })
+}
+
+/// What the backup added to the repository: as the writer counted it at the end, in the snapshot file.
+pub fn new_bytes(backup: &Backup) -> Option<u64> {
+    backup
+        .snapshot
+        .summary
+        .as_ref()
+        .map(|summary| summary.data_added_packed)
+        .or_else(|| backup.summary.as_ref().map(|summary| summary.new_bytes))
 }
 
 /// The word for what is known of a backup.
@@ -111,7 +121,7 @@ fn drawn(app: &App, rows: &[(&Backup, Option<&Proof>)]) -> String {
                 human::time(backup.time),
                 human::age(age_seconds(backup.time, app.now())),
                 size(summary.map(|summary| summary.data_bytes)),
-                size(summary.map(|summary| summary.new_bytes)),
+                size(new_bytes(backup)),
                 format!("{migration}{}", if trouble { " (!)" } else { "" }),
                 proof,
             ]

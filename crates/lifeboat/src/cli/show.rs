@@ -73,8 +73,8 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
         ),
         ("size", human::bytes(manifest.data_bytes())),
     ];
-    if let Some(summary) = &backup.summary {
-        facts.push(("new", format!("{} stored", human::bytes(summary.new_bytes))));
+    if let Some(bytes) = list::new_bytes(&backup) {
+        facts.push(("new", format!("{} stored", human::bytes(bytes))));
     }
     if manifest.large_objects.size_bytes > 0 {
         facts.push((

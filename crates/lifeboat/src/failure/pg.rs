@@ -1,6 +1,5 @@
 //! Advice on PostgreSQL: connections and what servers refuse, by variant and SQLSTATE.
 
-use std::error::Error;
 use std::io::ErrorKind;
 
 use lifeboat_pg::conninfo::ConnInfoError;
@@ -122,16 +121,4 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
         "42P04" => "choose another name",
         _ => return None,
     })
-}
-
-/// The first [`PgError`] among an error's sources, so that an outer error gets its advice too.
-pub fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e PgError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -15,7 +15,10 @@ impl From<RepositoryError> for Failure {
                 failure.fact = format!("there is no backup whose ID begins with {prefix:?}");
             }
             RepositoryError::AmbiguousId { prefix, matches } => {
-                failure.fact = format!("{} backups have an ID that begins with {prefix:?}", matches.len());
+                failure.fact = format!(
+                    "{} backups have an ID that begins with {prefix:?}",
+                    matches.len()
+                );
             }
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! `lifeboat verify`.
 
+mod dumps;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,17 +53,13 @@ pub struct VerifyArgs {
 pub fn run(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
     let dumps = &app.config.verify.dumps;
     if args.dump_dir.is_some() || args.glob.is_some() || args.file.is_some() {
-        return dumps_folder(app, args);
+        return dumps::run(app, args);
     }
     // A variable selects the folder too, unless something that only a repository has was asked for.
     if dumps.is_selected() && args.id == "latest" && !args.read_data {
-        return dumps_folder(app, args);
+        return dumps::run(app, args);
     }
     repository(app, args)
-}
-
-fn dumps_folder(_app: &App, _args: &VerifyArgs) -> Result<Exit, Failure> {
-    Err(Failure::bug("this check is not part of this build"))
 }
 
 fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
