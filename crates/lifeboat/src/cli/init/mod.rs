@@ -3,7 +3,7 @@
 mod ask;
 mod dotenv;
 mod files;
-mod passphrase;
+pub(super) mod passphrase;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
