@@ -101,7 +101,7 @@ fn a_backup_from_the_cradle_to_the_grave() {
     let id = backup["backup"].as_str().expect("an ID").to_owned();
     assert_eq!(home.json(&["verify", "--read-data"], 0)["good"], true);
     assert_eq!(
-        home.json(&["verify", "--max-age", "1s", &id], 0)["backup"],
+        home.json(&["verify", "--max-age", "1d", &id], 0)["backup"],
         id
     );
     assert_eq!(home.json(&["status"], 3)["good"], false);
