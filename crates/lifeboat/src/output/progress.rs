@@ -87,6 +87,10 @@ impl Drop for Progress {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(bars) = &state.bars {
+            // Each by itself: what an interrupted table's bar last drew would stay on the screen.
+            for bar in bars.tables.values() {
+                bar.finish_and_clear();
+            }
             bars.total.finish_and_clear();
             let _ = bars.multi.clear();
         }
