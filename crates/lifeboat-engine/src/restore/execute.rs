@@ -7,13 +7,14 @@ use lifeboat_pg::archive::{Archive, Section, Text};
 use lifeboat_pg::load::{PgRestore, RestoreMessages};
 use lifeboat_pg::tools::{Tool, Tools, Wanted};
 use lifeboat_pg::wire::{ConnectOptions, Connection, PgError, quote_ident, quote_literal};
+use lifeboat_repo::check::{CheckOptions, CheckScope};
 use serde::Serialize;
 
 use super::compare::{Comparison, Depth, TableComparison};
 use super::plan::{RestorePlan, connect_to_any, database_settings, refuse_unsafe};
 use super::{RestoreError, RestoreRequest, Target, What, data};
 use crate::catalog::Catalog;
-use crate::event::{Observer, Stage, StageTime, Stages};
+use crate::event::{Event, Observer, Stage, StageTime, Stages};
 
 /// A restore that ran to its end.
 #[derive(Debug, Clone, Serialize)]
@@ -73,6 +74,9 @@ pub fn execute(
             }
             Some(_) => {}
         }
+        if plan.target.clean {
+            read_everything(catalog, plan, request, observer)?;
+        }
         // Between the plan and the answer to its question somebody may have come in.
         let mut connection =
             Connection::connect(&plan.target.conninfo, &request.connect_options())?;
@@ -108,6 +112,37 @@ pub fn execute(
             seconds: started.elapsed().as_secs_f64(),
         }),
         Err(error) => Err(run.incomplete(error)),
+    }
+}
+
+/// Reads the backup to its last byte. Elsewhere damage that only reading shows costs a try; here it would come to
+/// light when what was to be replaced is gone already.
+fn read_everything(
+    catalog: &Catalog<'_>,
+    plan: &RestorePlan,
+    request: &RestoreRequest,
+    observer: &dyn Observer,
+) -> Result<(), RestoreError> {
+    let options = CheckOptions {
+        read_data: true,
+        ..request.check_options()
+    };
+    let scope = CheckScope::Snapshot(&plan.backup.snapshot);
+    let check = Stages::new(observer).run(Stage::Check, || {
+        catalog.repository().check(scope, &options, &|progress| {
+            observer.event(&Event::CheckProgress {
+                packs_done: progress.packs_done,
+                packs_total: progress.packs_total,
+                bytes: progress.bytes_done,
+            });
+        })
+    })?;
+    match check.findings.into_iter().next() {
+        None => Ok(()),
+        Some(finding) => Err(RestoreError::BackupDamaged {
+            id: plan.backup.id,
+            finding: Box::new(finding),
+        }),
     }
 }
 

@@ -6,7 +6,8 @@
 //! statistics, and a comparison of what arrived with what the backup recorded.
 //!
 //! Invariants: a database that existed before is touched only when the plan says so *and* its name was
-//! given to [`execute`]; nothing is touched before the backup was found to be whole; a restore that stops half way
+//! given to [`execute`]; nothing is touched before the backup was found to be whole, and nothing dropped before every
+//! byte of it was read; a restore that stops half way
 //! says which database it leaves behind ([`RestoreError::Incomplete`]).
 
 mod compare;
