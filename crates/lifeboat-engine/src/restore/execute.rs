@@ -183,14 +183,13 @@ impl Run<'_> {
             })?;
             large_objects = self.stage(stages, Stage::Rest, Self::rest)?;
         }
-        if what != What::DataOnly {
-            self.stage(stages, Stage::PostData, |run| {
-                run.definitions(
-                    &run.plan.toc.with_sections(&[Section::PostData]),
-                    run.request.jobs,
-                )
-            })?;
-        }
+        // Of a restore of rows alone, this is the refreshing of materialized views.
+        self.stage(stages, Stage::PostData, |run| {
+            run.definitions(
+                &run.plan.toc.with_sections(&[Section::PostData]),
+                run.request.jobs,
+            )
+        })?;
         if what != What::SchemaOnly {
             self.stage(stages, Stage::Analyze, Self::analyze)?;
         }
@@ -297,7 +296,12 @@ impl Run<'_> {
 
     /// What is in the data section without being rows: sequence values, the large objects themselves.
     fn rest(&mut self) -> Result<Option<TableComparison>, RestoreError> {
-        let mut rest = self.plan.toc.with_sections(&[Section::Data]);
+        // Before 17 large objects are created in the section before the rows, which a restore of rows alone skips.
+        let sections = match self.plan.what {
+            What::DataOnly => &[Section::PreData, Section::Data][..],
+            _ => &[Section::Data],
+        };
+        let mut rest = self.plan.toc.with_sections(sections);
         rest.entries.retain(|entry| !entry.has_data());
         self.definitions(&rest, 1)?;
         self.apply_database_settings()?;
