@@ -273,18 +273,47 @@ impl Run<'_> {
     /// their `DROP` statements.
     fn clean(&mut self) -> Result<(), RestoreError> {
         let mut drops = self.plan.toc.clone();
+        drops
+            .entries
+            .retain(|entry| entry.drop_stmt.is_some() && !entry.is("BLOB METADATA"));
         for entry in &mut drops.entries {
-            entry.defn = Some(Text::from(""));
+            // A comment: `pg_restore` drops nothing that has no definition at all.
+            entry.defn = Some(Text::from("--"));
             entry.data = lifeboat_pg::archive::DataRef::None;
             entry.copy_stmt = None;
         }
-        drops.entries.retain(|entry| entry.drop_stmt.is_some());
         let messages = PgRestore {
             clean: true,
+            // Or it would give an owner to what it has just dropped.
+            keep_owner: false,
             ..self.pg_restore(1)
         }
         .run(&self.tools, &drops)?;
         self.take_messages(messages);
+        self.clean_large_objects()
+    }
+
+    /// From 17 on large objects come in groups, whose definition is the list of their numbers: `pg_restore` would
+    /// make again what it drops.
+    fn clean_large_objects(&self) -> Result<(), RestoreError> {
+        let groups = self.plan.toc.entries.iter();
+        let numbers: Vec<&str> = groups
+            .filter(|entry| entry.is("BLOB METADATA"))
+            .filter_map(|entry| entry.defn.as_ref().and_then(Text::as_str))
+            .flat_map(str::split_ascii_whitespace)
+            .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mut connection =
+            Connection::connect(&self.plan.target.conninfo, &self.request.connect_options())?;
+        for numbers in numbers.chunks(1000) {
+            connection.query(&format!(
+                "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid IN ({})",
+                numbers.join(", ")
+            ))?;
+        }
         Ok(())
     }
 
