@@ -1,6 +1,6 @@
 //! Questions on a terminal.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -46,9 +46,10 @@ pub fn confirm(app: &App, question: &str, default: bool) -> Result<bool, Failure
 }
 
 /// Reads a line from standard input. Ctrl-C ends the question: a plain read would be restarted after the
-/// signal, and the first Ctrl-C would seem to do nothing, so this waits in `poll`, which is not.
+/// signal, and the first Ctrl-C would seem to do nothing, so this waits in `poll`, which is not. And since
+/// `poll` knows the terminal alone, nothing may lie in a buffer of ours: the bytes are read past `Stdin`.
 fn read_line(app: &App) -> Result<String, Failure> {
-    let mut stdin = io::stdin().lock();
+    let stdin = io::stdin();
     let mut line = Vec::new();
     loop {
         {
@@ -63,14 +64,14 @@ fn read_line(app: &App) -> Result<String, Failure> {
             return Err(Failure::interrupted());
         }
         let mut byte = [0];
-        match stdin.read(&mut byte) {
+        match rustix::io::read(&stdin, &mut byte) {
             // Ctrl-D answers nothing more; treat it as a wish to leave.
             Ok(0) if line.is_empty() => return Err(Failure::interrupted()),
             Ok(0) => break,
             Ok(_) if byte[0] == b'\n' => break,
             Ok(_) => line.push(byte[0]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::bug(error)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Failure::bug(io::Error::from(error))),
         }
     }
     String::from_utf8(line).map_err(|_| Failure::bug("the answer is not UTF-8"))
