@@ -51,8 +51,6 @@ pub struct BackupSummary {
     pub rows: u64,
     /// Bytes of the dump.
     pub data_bytes: u64,
-    /// Bytes that this backup added to the repository before its snapshot file: packs and index.
-    pub new_bytes: u64,
     /// `server_version_num`.
     pub server_version_num: u32,
     /// The newest applied schema migration, where a migration table was found.

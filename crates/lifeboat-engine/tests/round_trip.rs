@@ -175,7 +175,7 @@ fn a_drill_proves_and_an_export_is_read_by_pg_restore() {
         place(DrillPlace::Scratch {
             parent_dir: "/tmp".into(),
         }),
-        place(DrillPlace::Server(site.conninfo.clone())),
+        place(DrillPlace::Server(Box::new(site.conninfo.clone()))),
     ] {
         let report = drill::execute(&catalog, &request, &Silent).unwrap();
         assert!(report.proven, "{:?}", report.failures);

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 /// "Lifeboat" in ASCII. Part of the format: manifests hold the sums, so it never changes.
 const SEED: u64 = 0x4c69_6665_626f_6174;
 
-/// Rows counted and hashed. A row's hash is XXH3 (128 bits, [`SEED`]) of the row as `COPY … TO STDOUT` in
+/// Rows counted and hashed. A row's hash is XXH3 (128 bits, seeded with "Lifeboat") of the row as `COPY … TO STDOUT` in
 /// text format writes it, without the newline.
 ///
 /// Serialised as `{"rows": 3, "hash": "<32 hex digits>"}`.

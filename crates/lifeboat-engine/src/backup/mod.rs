@@ -237,7 +237,6 @@ fn commit(
         tables: manifest.tables.len() as u64,
         rows: manifest.rows(),
         data_bytes: manifest.data_bytes(),
-        new_bytes: writer.progress().bytes_stored(),
         server_version_num: manifest.server.version_num,
         migration: newest.clone(),
         migration_trouble: manifest

@@ -65,7 +65,7 @@ pub enum DrillPlace {
         parent_dir: PathBuf,
     },
     /// A temporary database on a server that runs already.
-    Server(ConnInfo),
+    Server(Box<ConnInfo>),
 }
 
 /// What a drill found.

@@ -90,7 +90,7 @@ impl Place {
                 let server_version = version(&mut guard)?;
                 Ok(Self {
                     kind: Kind::Server {
-                        conninfo: conninfo.clone(),
+                        conninfo: ConnInfo::clone(conninfo),
                         _guard: Box::new(guard),
                         removed: false,
                     },

@@ -173,7 +173,7 @@ impl DumpSession {
         &self.roles
     }
 
-    /// Cuts the dump into units of work, see [`super::plan`].
+    /// Cuts the dump into units of work, the most work first.
     pub fn plan(&self, slice_blocks: u64) -> Vec<DumpUnit> {
         plan::plan(&self.entries, self.facts.version.major(), slice_blocks)
     }

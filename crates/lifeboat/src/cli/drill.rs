@@ -52,7 +52,7 @@ pub fn run(app: &App, args: &DrillArgs) -> Result<Exit, Failure> {
         selector: Selector::parse(&args.id),
         database: app.database_filter(args.database.name()),
         place: match &args.on {
-            Some(url) => DrillPlace::Server(app.url_argument("--on", url)?),
+            Some(url) => DrillPlace::Server(Box::new(app.url_argument("--on", url)?)),
             None => DrillPlace::Scratch {
                 parent_dir: app.scratch_dir(),
             },

@@ -81,7 +81,6 @@ pub fn new_bytes(backup: &Backup) -> Option<u64> {
         .summary
         .as_ref()
         .map(|summary| summary.data_added_packed)
-        .or_else(|| backup.summary.as_ref().map(|summary| summary.new_bytes))
 }
 
 /// The word for what is known of a backup.
