@@ -2,6 +2,7 @@
 
 mod dumps;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use lifeboat_engine::catalog::Selector;
 use lifeboat_engine::config::TimeSpan;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Outcome, Proof, ProofLevel, RunKind};
-use lifeboat_engine::verify::{self, VerifyReport, VerifyRequest};
+use lifeboat_engine::verify::{self, Problem, VerifyReport, VerifyRequest};
+use lifeboat_repo::SnapshotId;
 use serde_json::json;
 
 use super::DatabaseArg;
@@ -133,7 +135,13 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
 }
 
 fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
-    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = report.problems.iter().map(words).collect();
+    let affected: BTreeSet<String> = report
+        .problems
+        .iter()
+        .flat_map(affected)
+        .map(ToString::to_string)
+        .collect();
     app.out.object(
         "verify",
         &json!({
@@ -147,6 +155,7 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
             "blobs_checked": report.blobs_checked,
             "bytes_read": report.bytes_read,
             "problems": problems,
+            "affected_backups": affected,
             "seconds": report.seconds,
         }),
     )?;
@@ -173,4 +182,22 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
         app.out.warn(problem);
     }
     Ok(Exit::BadData)
+}
+
+/// The backups that a problem spoils.
+fn affected(problem: &Problem) -> &[SnapshotId] {
+    match problem {
+        Problem::Repository { backups, .. } => backups,
+        _ => &[],
+    }
+}
+
+/// What is wrong, and whose backup it is that is spoilt: the newest is not always the one.
+fn words(problem: &Problem) -> String {
+    let backups = affected(problem);
+    if backups.is_empty() {
+        return problem.to_string();
+    }
+    let ids: Vec<String> = backups.iter().map(SnapshotId::short).collect();
+    format!("{problem}, needed by {}", ids.join(", "))
 }
