@@ -54,6 +54,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command(&cli, environment, &out) {
         Ok(exit) => exit.into(),
         Err(failure) => {
+            let failure = failure.with_any_hint();
             out.failure(&failure);
             failure.exit.into()
         }

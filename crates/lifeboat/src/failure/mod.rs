@@ -75,6 +75,17 @@ impl Failure {
         self
     }
 
+    /// Adds a hint where nobody had a better one: nobody is left with a fact alone, unless they asked for it by
+    /// interrupting.
+    #[must_use]
+    pub fn with_any_hint(self) -> Self {
+        if self.hints.is_empty() && self.exit != Exit::Interrupted {
+            self.hint("`lifeboat check` says what is ready, and how to mend what is not")
+        } else {
+            self
+        }
+    }
+
     /// Something that cannot happen did.
     pub fn bug(error: impl Display) -> Self {
         Self::new(Exit::Failed, format!("internal error: {error}")).hint(

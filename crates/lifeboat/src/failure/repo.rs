@@ -8,7 +8,8 @@ use crate::exit::Exit;
 
 impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
-        let mut failure = Self::of(exit(&error), &error);
+        // The root: that a writer gave up later, because of it, is no news.
+        let mut failure = Self::of(exit(&error), error.root());
         // Users see backups; a restic snapshot is the repository's word for them.
         match error.root() {
             RepositoryError::UnknownId { prefix, .. } => {
@@ -95,6 +96,9 @@ fn advise_storage(failure: Failure, error: &StorageError) -> Failure {
         StorageErrorKind::Unreachable => {
             failure.hint("is the file system mounted, and the network there?")
         }
+        StorageErrorKind::Other => failure.hint(
+            "`dmesg` and the file system's own check may know more; nothing was listed as a backup",
+        ),
         _ => failure,
     }
 }
