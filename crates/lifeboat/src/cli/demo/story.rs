@@ -263,7 +263,7 @@ impl Demo<'_> {
             return Err(Failure::new(crate::exit::Exit::BadData, failure.clone()));
         }
         self.app.out.say(&format!(
-            "   yes: restored into a {}, {} tables and {} rows equal, usable after {}",
+            "   proven: restored into a {}, {} tables and {} rows equal, usable after {}",
             report.place,
             report.comparison.tables.len(),
             human::count(report.comparison.rows()),
@@ -313,7 +313,7 @@ impl Demo<'_> {
             .as_secs_f64();
         let out = &self.app.out;
         out.data(&format!(
-            "{}  data lost: {} (objective 1 h)   back after: {} (objective 1 h)",
+            "{}  RPO: {} of data lost (objective 1 h)   RTO: back after {} (objective 1 h)",
             out.paint(Tone::Good, "recovered"),
             human::duration(rpo),
             human::duration(rto)
