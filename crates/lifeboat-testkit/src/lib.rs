@@ -24,4 +24,5 @@ pub mod storage_conformance;
 
 pub use database::TestDatabase;
 pub use installed::{Installed, installed, newest, of_major};
+pub use lifeboat_pg::instance::StopMode;
 pub use server::TestServer;

@@ -1,0 +1,433 @@
+//! Backups that do not come to their end: a signal, a server that goes away, a disk that is full, a lock, a
+//! missing right. Each says why, lists nothing, leaves a repository that restic calls clean, and the next run
+//! needs no clean-up.
+//!
+//! Nothing here waits for time to pass: every blow falls when a condition says that the work is in its midst.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use lifeboat_testkit::{StopMode, TestServer};
+use rustix::process::{Pid, Signal, kill_process};
+use support::midst::{
+    Moment, big, copying, locks, next_run_succeeds, nothing_was_backed_up, packs,
+};
+use support::processes::wait_for;
+use support::running::{Run, Session};
+use support::sql::psql;
+use support::{Sandbox, app_database, data, lifeboat, text};
+
+const MOMENTS: [Moment; 4] = [
+    ("its lock is written", |sandbox| locks(sandbox) > 0),
+    ("rows are read", |_| {
+        !copying(TestServer::shared(), big().name()).is_empty()
+    }),
+    ("the first pack is stored", |sandbox| packs(sandbox) > 0),
+    ("the second pack is stored", |sandbox| packs(sandbox) > 1),
+];
+
+#[test]
+fn sigint_in_the_middle_of_a_backup() {
+    for (what, moment) in MOMENTS {
+        for signal in [Signal::INT, Signal::TERM] {
+            let sandbox = Sandbox::initialised(&big().url());
+            let mut running = sandbox.start(["backup"]);
+            wait_for(what, || moment(&sandbox) || running.has_ended());
+            running.signal(signal);
+            let run = sandbox.check(running.wait()).was_interrupted();
+            assert!(!run.stdout.contains("backup"), "{run}");
+            nothing_was_backed_up(&sandbox, 0);
+            if what == MOMENTS[3].0 && signal == Signal::INT {
+                next_run_succeeds(&sandbox);
+            }
+        }
+    }
+}
+
+#[test]
+fn sigint_while_the_server_hangs() {
+    let sandbox = Sandbox::initialised(&big().url());
+    let server = TestServer::shared();
+    let running = sandbox.start(["backup"]);
+    let frozen = Frozen::new(server, big().name());
+    running.signal(Signal::INT);
+    sandbox.check(running.wait()).was_interrupted();
+    drop(frozen);
+    nothing_was_backed_up(&sandbox, 0);
+}
+
+/// Server processes that no longer answer, until this is dropped.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn new(server: &TestServer, database: &str) -> Frozen {
+        let mut found = Vec::new();
+        wait_for("rows to be read", || {
+            found = copying(server, database);
+            !found.is_empty()
+        });
+        for pid in &found {
+            kill_process(*pid, Signal::STOP).expect("the right to stop a server process");
+        }
+        Frozen(found)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
+}
+
+#[test]
+fn sigkill_in_the_middle_of_a_backup() {
+    for (what, moment) in MOMENTS {
+        let sandbox = Sandbox::initialised(&big().url());
+        let mut running = sandbox.start(["backup"]);
+        wait_for(what, || moment(&sandbox) || running.has_ended());
+        running.signal(Signal::KILL);
+        assert_eq!(running.wait().code, 137, "{what}");
+        // pg_dump, if it was still there, and the sessions on the server end by themselves.
+        sandbox.assert_nothing_left();
+        let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
+        assert_eq!(check.code, 0, "{check}");
+        assert!(sandbox.listed().is_empty());
+        // What the dead run left, its lock above all, is in nobody's way: not ours, then not restic's.
+        next_run_succeeds(&sandbox);
+    }
+}
+
+/// Runs a backup under strace, which does something at the `when`th of some calls. The journal is put out of
+/// the way, so that every one of the calls is the repository's.
+fn injected(sandbox: &Sandbox, calls: &str, action: &str, when: usize) -> Run {
+    let inner = sandbox.command(["backup"]);
+    let mut command = Command::new("strace");
+    command
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={calls}"),
+        ])
+        .args(["-e", &format!("inject={calls}:{action}:when={when}")])
+        .arg(lifeboat())
+        .args(inner.get_args())
+        .env_clear()
+        .current_dir(sandbox.work_dir());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.env("XDG_STATE_HOME", sandbox.password_file());
+    sandbox.finish(command)
+}
+
+#[test]
+fn sigkill_at_every_step_of_making_it_durable() {
+    let database = app_database("steps");
+    let sandbox = Sandbox::initialised(&database.url());
+    let mut complete = 0;
+    // A rename is what makes a file appear. One after the other is never reached, until all are done.
+    for when in 1..100 {
+        data::churn_a_little(&database, when);
+        let run = injected(
+            &sandbox,
+            "rename,renameat,renameat2,linkat,link",
+            "signal=KILL",
+            when,
+        );
+        let snapshots = sandbox.restic(&["snapshots", "--no-lock", "--json"]);
+        let listed = serde_json::from_str::<serde_json::Value>(&snapshots.stdout).unwrap();
+        complete = listed.as_array().map_or(0, Vec::len);
+        if run.code == 0 {
+            assert!(
+                when > 3,
+                "packs, index and snapshot are at least three files\n{run}"
+            );
+            break;
+        }
+        assert_eq!(complete, 0, "killed at file {when}, and listed\n{run}");
+        let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
+        assert_eq!(check.code, 0, "killed at file {when}\n{check}");
+    }
+    assert_eq!(complete, 1);
+    next_run_succeeds(&sandbox);
+}
+
+#[test]
+fn a_failing_disk_at_every_step() {
+    let database = app_database("disk");
+    let sandbox = Sandbox::initialised(&database.url());
+    for (calls, action) in [
+        ("fsync,fdatasync", "error=EIO"),
+        ("rename,renameat,renameat2,linkat,link", "error=ENOSPC"),
+    ] {
+        for when in 1..100 {
+            data::churn_a_little(&database, when);
+            let before = sandbox.restic_snapshots().len();
+            let run = injected(&sandbox, calls, action, when);
+            if run.code == 0 {
+                assert!(when > 3, "{calls} happen more often than that\n{run}");
+                break;
+            }
+            run.fails(1);
+            nothing_was_backed_up(&sandbox, before);
+        }
+    }
+    next_run_succeeds(&sandbox);
+}
+
+#[test]
+fn the_server_ends_our_sessions() {
+    let sandbox = Sandbox::initialised(&big().url());
+    let running = sandbox.start(["backup"]);
+    let name = big().name();
+    wait_for("a session to be ended in the middle", || {
+        let ended = psql(
+            TestServer::shared(),
+            "postgres",
+            &format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'active' AND query ILIKE 'copy%' AND application_name ILIKE '%lifeboat%'"
+            ),
+        );
+        ended.contains('t')
+    });
+    sandbox.check(running.wait()).fails(1);
+    nothing_was_backed_up(&sandbox, 0);
+    next_run_succeeds(&sandbox);
+}
+
+#[test]
+fn the_server_goes_down_and_comes_back() {
+    let mut server = TestServer::start();
+    let (name, url) = {
+        let database = server.database("down");
+        data::fill(&database);
+        data::fill_big(&database, "big", 60);
+        let found = (database.name().to_owned(), database.url());
+        // The database has to outlive this borrow of a server that will be stopped.
+        std::mem::forget(database);
+        found
+    };
+    psql(&server, "postgres", "CHECKPOINT");
+    let sandbox = Sandbox::initialised(&url);
+    for mode in [StopMode::Immediate, StopMode::Fast] {
+        let running = sandbox.start(["backup"]);
+        wait_for("rows to be read", || !copying(&server, &name).is_empty());
+        server.halt(mode);
+        sandbox.check(running.wait()).fails(1);
+        // While it is down: a reason, and no backup.
+        sandbox.run(["backup"]).fails(1);
+        nothing_was_backed_up(&sandbox, 0);
+        server.restart(StopMode::Fast);
+    }
+    next_run_succeeds(&sandbox);
+}
+
+/// A small disk, mounted where nobody else sees it: in a mount namespace of its own, held open by a shell.
+struct SmallDisk {
+    shell: std::process::Child,
+}
+
+impl SmallDisk {
+    fn mount(sandbox: &mut Sandbox, size: &str) -> SmallDisk {
+        fs::create_dir(sandbox.repository()).unwrap();
+        // As root no user namespace: in one, root has no power over the folders of the server's user.
+        let is_root = rustix::process::geteuid().is_root();
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs {0} && touch {0}.mounted && exec cat",
+            sandbox.repository().display()
+        );
+        let mut command = sandbox.tool("unshare");
+        command
+            .arg(if is_root { "-m" } else { "-rm" })
+            .args(["sh", "-c", &script]);
+        command.stdin(std::process::Stdio::piped());
+        let shell = command.spawn().unwrap();
+        let flag = sandbox.root().join("repository.mounted");
+        wait_for("the small disk", || flag.exists());
+        let mut prefix = vec!["nsenter".to_owned(), "-m".to_owned()];
+        if !is_root {
+            prefix.extend(["-U".to_owned(), "--preserve-credentials".to_owned()]);
+        }
+        prefix.extend([
+            format!("--wd={}", sandbox.work_dir().display()),
+            "-t".to_owned(),
+            shell.id().to_string(),
+        ]);
+        sandbox.prefix = prefix.into_iter().map(Into::into).collect();
+        SmallDisk { shell }
+    }
+
+    fn grow(&self, sandbox: &Sandbox, size: &str) {
+        let mut command = sandbox.tool(&sandbox.prefix[0]);
+        command
+            .args(&sandbox.prefix[1..])
+            .args(["mount", "-o"])
+            .arg(format!("remount,size={size}"));
+        assert!(
+            command
+                .arg(sandbox.repository())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let database = app_database("full");
+    let mut sandbox = Sandbox::new(&database.url());
+    let disk = SmallDisk::mount(&mut sandbox, "24m");
+    sandbox.run(["init"]).ok();
+    sandbox.backup();
+    data::fill_big(&database, "big", 100);
+    for _ in 0..2 {
+        let run = sandbox.run(["backup"]).fails(1);
+        assert!(run.stderr.to_lowercase().contains("space"), "{run}");
+        // Room for restic's own lock.
+        let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
+        assert_eq!(check.code, 0, "{check}");
+        assert_eq!(sandbox.listed().len(), 1);
+        sandbox.run(["verify", "--read-data"]).ok();
+    }
+    disk.grow(&sandbox, "200m");
+    assert_eq!(sandbox.restic_is_content().len(), 1);
+    next_run_succeeds(&sandbox);
+}
+
+#[test]
+fn a_table_that_cannot_be_locked() {
+    let database = app_database("locked");
+    let sandbox = Sandbox::initialised(&database.url());
+    let config = sandbox.root().join("lifeboat.toml");
+    fs::write(&config, "[backup]\nlock_timeout = \"1s\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let server = TestServer::shared();
+    let migration = Session::holding(
+        server,
+        database.name(),
+        "LOCK TABLE memes IN ACCESS EXCLUSIVE MODE",
+    );
+    sandbox
+        .run(["--config", config, "backup"])
+        .fails(1)
+        .says("memes");
+    nothing_was_backed_up(&sandbox, 0);
+
+    // Interrupted while it waits, with a minute still to go.
+    let running = sandbox.start(["backup"]);
+    wait_for("our session to wait for the lock", || {
+        let waiting = format!(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = '{}'",
+            database.name()
+        );
+        psql(server, "postgres", &waiting).trim() != "0"
+    });
+    running.signal(Signal::INT);
+    sandbox.check(running.wait()).was_interrupted();
+    wait_for("our sessions to be gone", || {
+        let ours = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name ILIKE '%lifeboat%' AND datname = '{}'",
+            database.name()
+        );
+        psql(server, "postgres", &ours).trim() == "0"
+    });
+    nothing_was_backed_up(&sandbox, 0);
+
+    // Let go while the backup waits: then it is taken.
+    let running = sandbox.start(["backup"]);
+    wait_for("our session to wait for the lock", || {
+        psql(
+            server,
+            "postgres",
+            "SELECT count(*) FROM pg_locks WHERE NOT granted",
+        )
+        .trim()
+            != "0"
+    });
+    drop(migration);
+    sandbox.check(running.wait()).ok();
+}
+
+#[test]
+fn a_table_that_may_not_be_read() {
+    let database = app_database("denied");
+    let server = TestServer::shared();
+    psql(server, "postgres", "CREATE ROLE reads_most LOGIN");
+    database.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reads_most; REVOKE SELECT ON memes FROM reads_most");
+    let sandbox = Sandbox::initialised(&database.url_as("reads_most"));
+    sandbox.run(["backup"]).fails(1).says("memes");
+    nothing_was_backed_up(&sandbox, 0);
+    drop(sandbox);
+    drop(database);
+    psql(server, "postgres", "DROP ROLE reads_most");
+}
+
+#[test]
+fn a_policy_that_would_hide_rows() {
+    // Not even the owner sees all rows here. A backup without them would be a false green.
+    let server = TestServer::shared();
+    psql(server, "postgres", "CREATE ROLE hidden_from LOGIN");
+    let database = server.database_with("hidden", "OWNER hidden_from");
+    let url = database.url_as("hidden_from");
+    database.sql(
+        "SET SESSION AUTHORIZATION hidden_from; CREATE SCHEMA mine; CREATE TABLE mine.secrets (id int);
+         INSERT INTO mine.secrets VALUES (1), (2); ALTER TABLE mine.secrets ENABLE ROW LEVEL SECURITY;
+         ALTER TABLE mine.secrets FORCE ROW LEVEL SECURITY; CREATE POLICY odd ON mine.secrets USING (id = 1)",
+    );
+    let sandbox = Sandbox::initialised(&url);
+    sandbox.run(["backup"]).fails(1).says("secrets");
+    nothing_was_backed_up(&sandbox, 0);
+    drop(sandbox);
+    drop(database);
+    psql(server, "postgres", "DROP ROLE hidden_from");
+}
+
+#[test]
+fn restic_unlock_beside_a_running_backup() {
+    // restic asks a lock's owner whether it lives by sending it SIGHUP.
+    let sandbox = Sandbox::initialised(&big().url());
+    let mut running = sandbox.start(["backup"]);
+    wait_for("the first pack", || {
+        packs(&sandbox) > 0 || running.has_ended()
+    });
+    let unlock = sandbox.restic(&["unlock"]);
+    assert_eq!(unlock.code, 0, "{unlock}");
+    sandbox.check(running.wait()).ok();
+    assert_eq!(sandbox.restic_is_content().len(), 1);
+}
+
+#[test]
+fn two_backups_at_once() {
+    let sandbox = Sandbox::initialised(&big().url());
+    let both = [
+        sandbox.start(["backup", "--json"]),
+        sandbox.start(["backup", "--json"]),
+    ];
+    let ids =
+        both.map(|running| text(&sandbox.check(running.wait()).ok().json("backup"), "backup"));
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(sandbox.restic_is_content().len(), 2);
+    sandbox.run(["verify", "--read-data", &ids[0]]).ok();
+    sandbox.run(["verify", "--read-data", &ids[1]]).ok();
+}
