@@ -79,10 +79,15 @@ impl Failure {
     /// interrupting.
     #[must_use]
     pub fn with_any_hint(self) -> Self {
-        if self.hints.is_empty() && self.exit != Exit::Interrupted {
-            self.hint("`lifeboat check` says what is ready, and how to mend what is not")
-        } else {
-            self
+        if !self.hints.is_empty() {
+            return self;
+        }
+        match self.exit {
+            Exit::Interrupted => self,
+            Exit::Usage => self.hint(
+                "docs/configuration.md lists every setting, `lifeboat COMMAND --help` every flag",
+            ),
+            _ => self.hint("`lifeboat check` says what is ready, and how to mend what is not"),
         }
     }
 
