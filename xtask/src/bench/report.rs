@@ -113,7 +113,8 @@ impl Report {
                 "Restore into a new database",
                 "size of the database",
                 &self.restore,
-                "Lifeboat also counts and hashes every row it restores and compares the sums with the backup's.",
+                "Lifeboat also gathers planner statistics, counts and hashes every row it restores, and compares the sums \
+                 with the backup's; pg_restore does none of this.",
             ),
             (
                 "Reading and checking every byte",
