@@ -5,7 +5,7 @@
 //! pack is there with the right size. With [`VerifyRequest::read_data`] every byte of the repository is read
 //! and its hash compared, so that no flipped bit anywhere goes unnoticed.
 //!
-//! A verification never says more than it saw: [`VerifyReport::proof`] is what may be written down.
+//! A verification never says more than it saw: [`VerifyReport::content_is_good`] says what may be written down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

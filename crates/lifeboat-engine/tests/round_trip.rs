@@ -80,6 +80,7 @@ impl Site {
             what: What::Everything,
             jobs: 3,
             keep_owner: true,
+            leave_out_subscriptions: false,
             read_back: true,
             tools: self.tools.clone(),
             now: Timestamp::now(),
@@ -145,6 +146,10 @@ fn a_drill_proves_and_an_export_is_read_by_pg_restore() {
          INSERT INTO public.a SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 20000) n; \
          CREATE TABLE public.empty (x int);",
     );
+    // Restored even as a disabled one, it would keep the temporary database from being dropped.
+    database.sql(
+        "CREATE SUBSCRIPTION feed CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)",
+    );
     let site = Site::new(&database);
     let first = site.backup();
     database.sql("UPDATE public.a SET t = 'changed' WHERE id = 77");
@@ -185,6 +190,8 @@ fn a_drill_proves_and_an_export_is_read_by_pg_restore() {
     let left =
         database.value("SELECT count(*) FROM pg_database WHERE datname LIKE 'lifeboat_drill_%'");
     assert_eq!(left, "0");
+
+    database.sql("ALTER SUBSCRIPTION feed SET (slot_name = NONE); DROP SUBSCRIPTION feed");
 
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("a.dump");

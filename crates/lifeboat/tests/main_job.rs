@@ -132,7 +132,10 @@ fn a_backup_tells_what_it_did_and_lists_show_it() {
         "{plain}"
     );
     let quiet = sandbox.run(["-q", "backup"]).ok();
-    assert!(quiet.stderr.is_empty(), "{quiet}");
+    assert!(
+        quiet.stderr.is_empty() && quiet.stdout.is_empty(),
+        "{quiet}"
+    );
     sandbox.assert_nothing_left();
 }
 

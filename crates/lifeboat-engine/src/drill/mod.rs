@@ -187,6 +187,7 @@ pub fn execute(
         jobs: request.jobs,
         // A scratch server has the roles of the backup; elsewhere whoever drills owns what is restored.
         keep_owner: place.is_scratch(),
+        leave_out_subscriptions: !place.is_scratch(),
         read_back: true,
         tools: place.tools().clone(),
         now: request.now,

@@ -53,6 +53,9 @@ pub struct RestoreRequest {
     pub jobs: usize,
     /// Whether objects get the owners they had; otherwise whoever restores owns them.
     pub keep_owner: bool,
+    /// Whether subscriptions are left out. A database with one, even a disabled one, cannot be dropped, and
+    /// dropping the subscription reaches for its publisher: nothing for a database that is to go away again.
+    pub leave_out_subscriptions: bool,
     /// Whether every restored table is read back and compared, not only counted while it is loaded.
     pub read_back: bool,
     /// How `pg_restore` is found.

@@ -362,6 +362,7 @@ fn plan_content(
         // Only the extension's owner may comment on it; a comment is not worth a failed restore.
         extension_comments: !server.is_superuser,
         missing_roles,
+        subscriptions: request.leave_out_subscriptions,
         ..DropRules::default()
     });
     let toc = match request.what {

@@ -105,6 +105,6 @@ fn finished(app: &App, report: &BackupReport) -> Result<Exit, Failure> {
         facts.push(("migration", migration.clone()));
     }
     facts.push(("took", human::duration(report.seconds)));
-    app.out.data(&table::pairs(&facts));
+    app.out.report(&table::pairs(&facts));
     Ok(Exit::Done)
 }

@@ -148,12 +148,17 @@ fn finished(app: &App, report: &DrillReport) -> Result<Exit, Failure> {
         .collect();
     facts.push(("stages", stages.join(", ")));
     facts.push(("took", human::duration(report.seconds)));
-    app.out.data(&table::pairs(&facts));
+    let facts = table::pairs(&facts);
+    if report.proven {
+        app.out.report(&facts);
+    } else {
+        app.out.data(&facts);
+    }
     for failure in &report.failures {
         app.out.warn(failure);
     }
     if report.proven {
-        app.out.data(&app.out.paint(Tone::Good, "PROVEN"));
+        app.out.report(&app.out.paint(Tone::Good, "PROVEN"));
         Ok(Exit::Done)
     } else {
         app.out.data(&app.out.paint(Tone::Bad, "NOT PROVEN"));

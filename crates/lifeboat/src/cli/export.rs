@@ -60,7 +60,7 @@ pub fn run(app: &App, args: &ExportArgs) -> Result<Exit, Failure> {
     drop(progress);
     let report = result?;
     app.out.object("export", &report)?;
-    app.out.data(&format!(
+    app.out.report(&format!(
         "{}: {}, {}, in {}",
         report.output.display(),
         human::plural(report.tables, "table"),

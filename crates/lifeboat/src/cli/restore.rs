@@ -142,6 +142,7 @@ fn request(app: &App, args: &RestoreArgs) -> Result<RestoreRequest, Failure> {
         },
         jobs: app.jobs(args.jobs),
         keep_owner: args.owner,
+        leave_out_subscriptions: false,
         read_back: false,
         tools: app.tools(),
         now: app.now(),
@@ -253,7 +254,7 @@ fn finished(app: &App, plan: &RestorePlan, report: &RestoreReport) -> Result<Exi
         }),
     )?;
     let tables = human::plural(report.comparison.tables.len() as u64, "table");
-    app.out.data(&table::pairs(&[
+    app.out.report(&table::pairs(&[
         ("database", report.database.clone()),
         ("data from", human::time_exact(plan.backup.time)),
         (
@@ -267,7 +268,7 @@ fn finished(app: &App, plan: &RestorePlan, report: &RestoreReport) -> Result<Exi
         (
             "compared",
             match differences.len() {
-                0 => format!("{tables}, equal to the backup"),
+                0 => format!("{tables} as loaded, equal to the backup"),
                 count => format!("{tables}, {count} differ"),
             },
         ),

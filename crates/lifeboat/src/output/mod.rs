@@ -124,6 +124,14 @@ impl Output {
         }
     }
 
+    /// The report of something that went well, for people, on standard output. Nothing with `--quiet` or `--json`:
+    /// cron mails whatever a command prints.
+    pub fn report(&self, text: &str) {
+        if self.options.verbosity >= Verbosity::Normal {
+            self.data(text);
+        }
+    }
+
     /// The one object of `--json`, under `"schema": "lifeboat.NAME/1"`. Nothing without `--json`.
     pub fn object(&self, name: &str, content: &impl Serialize) -> Result<(), Failure> {
         if self.options.json {

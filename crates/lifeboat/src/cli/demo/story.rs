@@ -284,6 +284,7 @@ impl Demo<'_> {
             what: What::Everything,
             jobs: self.app.jobs(None),
             keep_owner: false,
+            leave_out_subscriptions: false,
             read_back: true,
             tools: self.tools.clone(),
             now: self.app.now(),

@@ -93,7 +93,7 @@ fn verdict(app: &App, report: &DumpFolderReport) -> Result<Exit, Failure> {
         || "age unknown".to_owned(),
         |age| format!("{} old", human::age(age.as_secs().unsigned_abs())),
     );
-    app.out.data(&format!(
+    app.out.report(&format!(
         "ok: {path}, {age}, {}, {} read to the last byte",
         human::plural(dump.tables, "table"),
         human::bytes(dump.size_bytes)

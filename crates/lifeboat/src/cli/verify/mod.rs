@@ -170,7 +170,7 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
                 human::plural(report.packs_checked, "pack")
             )
         };
-        app.out.data(&format!("ok: {what}, {age} old, {depth}"));
+        app.out.report(&format!("ok: {what}, {age} old, {depth}"));
         return Ok(Exit::Done);
     };
     let more = match problems.len() {
