@@ -1,10 +1,10 @@
-//! SIGINT and SIGTERM: the first asks, the second insists.
+//! SIGINT and SIGTERM: the first asks, the second insists. SIGHUP is no reason to stop.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::exit::Exit;
@@ -23,5 +23,8 @@ pub fn interrupt_flag() -> io::Result<Arc<AtomicBool>> {
         )?;
         flag::register(signal, Arc::clone(&interrupt))?;
     }
+    // `restic unlock` sends it to the owner of a lock, to learn whether it lives; and a terminal that was closed
+    // is somebody who stopped looking. A handler, since what is ignored would stay so in our child processes.
+    flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
     Ok(interrupt)
 }
