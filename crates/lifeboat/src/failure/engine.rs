@@ -3,6 +3,7 @@
 use lifeboat_engine::backup::BackupError;
 use lifeboat_engine::catalog::CatalogError;
 use lifeboat_engine::drill::DrillError;
+use lifeboat_engine::event::Stage;
 use lifeboat_engine::export::ExportError;
 use lifeboat_engine::journal::JournalError;
 use lifeboat_engine::restore::RestoreError;
@@ -154,33 +155,20 @@ impl From<RestoreError> for Failure {
             RestoreError::Load(error) => error.into(),
             RestoreError::Archive(error) => error.into(),
             RestoreError::Interrupted => Self::interrupted(),
-            RestoreError::Incomplete { .. } => incomplete(error),
+            RestoreError::Incomplete {
+                stage,
+                database,
+                created,
+                source,
+            } => incomplete(stage, &database, created, *source),
             error => refusal(&error),
         }
     }
 }
 
 /// A restore that stopped half way: why, what is left, and how it goes away.
-fn incomplete(error: RestoreError) -> Failure {
-    let fact = match &error {
-        RestoreError::Incomplete { stage, source, .. }
-            if matches!(**source, RestoreError::Interrupted) =>
-        {
-            format!("interrupted while {}", stage.describe())
-        }
-        _ => error.to_string(),
-    };
-    let RestoreError::Incomplete {
-        database,
-        created,
-        source,
-        ..
-    } = error
-    else {
-        return Failure::bug(fact);
-    };
-    let inner = Failure::from(*source);
-    let quoted = lifeboat_pg::quote_ident(&database);
+fn incomplete(stage: Stage, database: &str, created: bool, source: RestoreError) -> Failure {
+    let quoted = lifeboat_pg::quote_ident(database);
     let left = if created {
         format!(
             "the new database {database} is left half restored; `DROP DATABASE {quoted}` removes it"
@@ -190,13 +178,25 @@ fn incomplete(error: RestoreError) -> Failure {
             "{database} is left half restored; restore into it again with `--clean`, or use a new database with `--to`"
         )
     };
-    let mut failure = Failure {
+    let mut failure = stopped(stage, source);
+    failure.hints.insert(0, left);
+    failure
+}
+
+/// Why a restore stopped half way.
+fn stopped(stage: Stage, source: RestoreError) -> Failure {
+    let doing = stage.describe();
+    let fact = if matches!(source, RestoreError::Interrupted) {
+        format!("interrupted while {doing}")
+    } else {
+        format!("the restore stopped while {doing}: {source}")
+    };
+    let inner = Failure::from(source);
+    Failure {
         causes: inner.causes,
         hints: inner.hints,
         ..Failure::new(inner.exit, fact)
-    };
-    failure.hints.insert(0, left);
-    failure
+    }
 }
 
 fn refusal(error: &RestoreError) -> Failure {
@@ -248,6 +248,11 @@ impl From<DrillError> for Failure {
     fn from(error: DrillError) -> Self {
         let blames_backup = error.blames_backup();
         let failure: Self = match error {
+            // A drill takes away what it made, so nothing is left to be said of it.
+            DrillError::Restore(RestoreError::Incomplete { stage, source, .. }) => {
+                stopped(stage, *source)
+                    .hint("`lifeboat verify --read-data` tells whether the backup is damaged")
+            }
             DrillError::Restore(error) => error.into(),
             DrillError::Instance(error) => error.into(),
             DrillError::ConnInfo(error) => error.into(),
