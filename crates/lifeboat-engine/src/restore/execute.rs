@@ -11,6 +11,7 @@ use lifeboat_repo::check::{CheckOptions, CheckScope};
 use serde::Serialize;
 
 use super::compare::{Comparison, Depth, TableComparison};
+use super::passes::passes;
 use super::plan::{RestorePlan, connect_to_any, database_settings, refuse_unsafe};
 use super::{RestoreError, RestoreRequest, Target, What, data};
 use crate::catalog::Catalog;
@@ -185,10 +186,11 @@ impl Run<'_> {
         }
         // Of a restore of rows alone, this is the refreshing of materialized views.
         self.stage(stages, Stage::PostData, |run| {
-            run.definitions(
-                &run.plan.toc.with_sections(&[Section::PostData]),
-                run.request.jobs,
-            )
+            let post_data = run.plan.toc.with_sections(&[Section::PostData]);
+            for (archive, jobs) in passes(&post_data, run.request.jobs) {
+                run.definitions(&archive, jobs)?;
+            }
+            Ok(())
         })?;
         if what != What::SchemaOnly {
             self.stage(stages, Stage::Analyze, Self::analyze)?;

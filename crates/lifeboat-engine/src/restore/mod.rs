@@ -13,6 +13,7 @@
 mod compare;
 mod data;
 mod execute;
+mod passes;
 mod plan;
 mod ranges;
 mod target;
