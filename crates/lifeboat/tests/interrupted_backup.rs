@@ -17,7 +17,8 @@ use std::process::Command;
 use lifeboat_testkit::{StopMode, TestServer};
 use rustix::process::{Pid, Signal, kill_process};
 use support::midst::{
-    Moment, big, copying, locks, next_run_succeeds, nothing_was_backed_up, packs,
+    Moment, another_big, big, copying, end_a_copy, locks, meet, next_run_succeeds,
+    nothing_was_backed_up, packs, sessions,
 };
 use support::processes::wait_for;
 use support::running::{Run, Session};
@@ -25,26 +26,25 @@ use support::sql::psql;
 use support::{Sandbox, app_database, data, lifeboat, text};
 
 const MOMENTS: [Moment; 4] = [
-    ("its lock is written", |sandbox| locks(sandbox) > 0),
-    ("rows are read", |_| {
-        !copying(TestServer::shared(), big().name()).is_empty()
+    ("its lock is written", |sandbox, _| locks(sandbox) > 0),
+    ("rows are read", |_, database| {
+        !copying(TestServer::shared(), database.name()).is_empty()
     }),
-    ("the first pack is stored", |sandbox| packs(sandbox) > 0),
-    ("the second pack is stored", |sandbox| packs(sandbox) > 1),
+    ("the first pack is stored", |sandbox, _| packs(sandbox) > 0),
+    ("the second pack is stored", |sandbox, _| packs(sandbox) > 1),
 ];
 
 #[test]
 fn sigint_in_the_middle_of_a_backup() {
-    for (what, moment) in MOMENTS {
+    let database = another_big("sigint");
+    for moment in &MOMENTS {
         for signal in [Signal::INT, Signal::TERM] {
-            let sandbox = Sandbox::initialised(&big().url());
-            let mut running = sandbox.start(["backup"]);
-            wait_for(what, || moment(&sandbox) || running.has_ended());
+            let (sandbox, running) = meet(&database, "backup", moment);
             running.signal(signal);
             let run = sandbox.check(running.wait()).was_interrupted();
             assert!(!run.stdout.contains("backup"), "{run}");
             nothing_was_backed_up(&sandbox, 0);
-            if what == MOMENTS[3].0 && signal == Signal::INT {
+            if moment.0 == MOMENTS[3].0 && signal == Signal::INT {
                 next_run_succeeds(&sandbox);
             }
         }
@@ -53,10 +53,9 @@ fn sigint_in_the_middle_of_a_backup() {
 
 #[test]
 fn sigint_while_the_server_hangs() {
-    let sandbox = Sandbox::initialised(&big().url());
-    let server = TestServer::shared();
-    let running = sandbox.start(["backup"]);
-    let frozen = Frozen::new(server, big().name());
+    let database = another_big("hangs");
+    let (sandbox, running) = meet(&database, "backup", &MOMENTS[1]);
+    let frozen = Frozen::new(TestServer::shared(), database.name());
     running.signal(Signal::INT);
     sandbox.check(running.wait()).was_interrupted();
     drop(frozen);
@@ -68,11 +67,8 @@ struct Frozen(Vec<Pid>);
 
 impl Frozen {
     fn new(server: &TestServer, database: &str) -> Frozen {
-        let mut found = Vec::new();
-        wait_for("rows to be read", || {
-            found = copying(server, database);
-            !found.is_empty()
-        });
+        // All of them: one that has sent its last row is no longer needed, but the leader is, to the end.
+        let found = sessions(server, database);
         for pid in &found {
             kill_process(*pid, Signal::STOP).expect("the right to stop a server process");
         }
@@ -90,12 +86,11 @@ impl Drop for Frozen {
 
 #[test]
 fn sigkill_in_the_middle_of_a_backup() {
-    for (what, moment) in MOMENTS {
-        let sandbox = Sandbox::initialised(&big().url());
-        let mut running = sandbox.start(["backup"]);
-        wait_for(what, || moment(&sandbox) || running.has_ended());
+    let database = another_big("sigkill");
+    for moment in &MOMENTS {
+        let (sandbox, running) = meet(&database, "backup", moment);
         running.signal(Signal::KILL);
-        assert_eq!(running.wait().code, 137, "{what}");
+        assert_eq!(running.wait().code, 137, "{}", moment.0);
         // pg_dump, if it was still there, and the sessions on the server end by themselves.
         sandbox.assert_nothing_left();
         let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
@@ -189,19 +184,10 @@ fn a_failing_disk_at_every_step() {
 
 #[test]
 fn the_server_ends_our_sessions() {
-    let sandbox = Sandbox::initialised(&big().url());
+    let database = another_big("ended");
+    let sandbox = Sandbox::initialised(&database.url());
     let running = sandbox.start(["backup"]);
-    let name = big().name();
-    wait_for("a session to be ended in the middle", || {
-        let ended = psql(
-            TestServer::shared(),
-            "postgres",
-            &format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'active' AND query ILIKE 'copy%' AND application_name ILIKE '%lifeboat%'"
-            ),
-        );
-        ended.contains('t')
-    });
+    end_a_copy(TestServer::shared(), database.name(), "big");
     sandbox.check(running.wait()).fails(1);
     nothing_was_backed_up(&sandbox, 0);
     next_run_succeeds(&sandbox);
@@ -213,7 +199,7 @@ fn the_server_goes_down_and_comes_back() {
     let (name, url) = {
         let database = server.database("down");
         data::fill(&database);
-        data::fill_big(&database, "big", 60);
+        data::fill_big(&database, "big", 150);
         let found = (database.name().to_owned(), database.url());
         // The database has to outlive this borrow of a server that will be stopped.
         std::mem::forget(database);

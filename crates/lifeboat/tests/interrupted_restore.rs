@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use lifeboat_testkit::TestServer;
 use rustix::process::{Signal, kill_process};
-use support::midst::{Moment, big, copying};
+use support::midst::{Moment, big, copying, end_a_copy};
 use support::processes::{naming, wait_for};
 use support::sql::{Restored, assert_same, databases, fingerprint, psql};
 use support::{Sandbox, entries, files};
@@ -94,13 +94,7 @@ fn a_restore_whose_server_ends_its_sessions() {
     let (sandbox, _shared) = sandbox_on_big_backup();
     let target = Restored::reserve(server, "ended");
     let running = sandbox.start(["restore", "latest", "--to", target.name()]);
-    wait_for("a session to be ended in the middle", || {
-        let end = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND query ILIKE 'copy%'",
-            target.name()
-        );
-        psql(server, "postgres", &end).contains('t')
-    });
+    end_a_copy(server, target.name(), "big");
     let run = sandbox.check(running.wait()).fails(1);
     assert!(
         run.stderr.contains(target.name()) || !target.exists(),
@@ -121,13 +115,13 @@ fn size(folder: &std::path::Path) -> u64 {
 #[test]
 fn a_drill_that_is_stopped_leaves_nothing_running() {
     let moments: [Moment; 3] = [
-        ("its folder is made", |sandbox| {
+        ("its folder is made", |sandbox, _| {
             !entries(&sandbox.tmp_dir()).is_empty()
         }),
-        ("its server runs", |sandbox| {
+        ("its server runs", |sandbox, _| {
             !naming(&sandbox.tmp_dir()).is_empty()
         }),
-        ("its rows are loaded", |sandbox| {
+        ("its rows are loaded", |sandbox, _| {
             size(&sandbox.tmp_dir()) > 60_000_000
         }),
     ];
@@ -135,7 +129,7 @@ fn a_drill_that_is_stopped_leaves_nothing_running() {
         for signal in [Signal::INT, Signal::KILL] {
             let (sandbox, _shared) = sandbox_on_big_backup();
             let mut running = sandbox.start(["drill"]);
-            wait_for(what, || moment(&sandbox) || running.has_ended());
+            wait_for(what, || moment(&sandbox, big()) || running.has_ended());
             running.signal(signal);
             let run = sandbox.check(running.wait());
             if signal == Signal::INT {
