@@ -1,7 +1,7 @@
 //! The rows, loaded by several sessions at once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_pg::archive::CopyTarget;
 use lifeboat_pg::census::RowCensus;
@@ -16,6 +16,7 @@ use lifeboat_repo::tree::FileContent;
 use super::compare::{TableComparison, compare_tables};
 use super::plan::RestorePlan;
 use super::ranges::{Piece, RangeQueue};
+use super::sessions::{lock, run_threads};
 use super::{RestoreError, RestoreRequest, What};
 use crate::catalog::Catalog;
 use crate::event::{Event, Observer};
@@ -117,10 +118,6 @@ pub(super) fn load_tables(
     Ok(compare_tables(&plan.tables, loaded))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn range_bytes(sizes: &[u64], jobs: usize) -> u64 {
     let total: u64 = sizes.iter().sum();
     let largest = sizes.iter().copied().max().unwrap_or(0);
@@ -178,30 +175,6 @@ fn tell_start(observer: &dyn Observer, table: &LoadTable<'_>, piece: &Piece) {
             table: table.name.clone(),
             bytes: table.record.size_bytes,
         });
-    }
-}
-
-/// Runs `work` on as many threads as are worth it; the first error is returned and stops the others.
-fn run_threads(
-    request: &RestoreRequest,
-    pieces: usize,
-    work: impl Fn(&AtomicBool) -> Result<(), RestoreError> + Sync,
-) -> Result<(), RestoreError> {
-    let stop = AtomicBool::new(false);
-    let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..request.jobs.clamp(1, pieces.max(1)) {
-            scope.spawn(|| {
-                if let Err(error) = work(&stop) {
-                    lock(&failure).get_or_insert(error);
-                    stop.store(true, Ordering::Release);
-                }
-            });
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(()),
     }
 }
 

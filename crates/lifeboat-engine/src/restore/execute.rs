@@ -10,6 +10,7 @@ use lifeboat_pg::wire::{ConnectOptions, Connection, PgError, quote_ident, quote_
 use lifeboat_repo::check::{CheckOptions, CheckScope};
 use serde::Serialize;
 
+use super::analyze::analyze;
 use super::compare::{Comparison, Depth, TableComparison};
 use super::passes::passes;
 use super::plan::{RestorePlan, connect_to_any, database_settings, refuse_unsafe};
@@ -193,7 +194,7 @@ impl Run<'_> {
             Ok(())
         })?;
         if what != What::SchemaOnly {
-            self.stage(stages, Stage::Analyze, Self::analyze)?;
+            self.stage(stages, Stage::Analyze, |run| analyze(run.plan, run.request))?;
         }
         if self.request.read_back && what != What::SchemaOnly {
             (tables, large_objects) = self.stage(stages, Stage::Compare, |run| {
@@ -376,14 +377,6 @@ impl Run<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
-    }
-
-    /// `pg_restore` leaves no statistics, and the first hour after a disaster is no time for bad plans.
-    fn analyze(&mut self) -> Result<(), RestoreError> {
-        let mut connection =
-            Connection::connect(&self.plan.target.conninfo, &self.request.connect_options())?;
-        connection.execute("ANALYZE")?;
         Ok(())
     }
 

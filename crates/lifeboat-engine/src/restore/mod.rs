@@ -10,12 +10,14 @@
 //! byte of it was read; a restore that stops half way
 //! says which database it leaves behind ([`RestoreError::Incomplete`]).
 
+mod analyze;
 mod compare;
 mod data;
 mod execute;
 mod passes;
 mod plan;
 mod ranges;
+mod sessions;
 mod target;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use crate::output::{human, table};
 pub struct BackupArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
-    /// Read over this many connections (default: one per processor).
+    /// Read over this many connections (default: one more than processors).
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 }
@@ -36,7 +36,7 @@ pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
         database: source.name.clone(),
         conninfo: source.conninfo,
         tools: app.tools(),
-        jobs: app.jobs(args.jobs.or(settings.jobs.value)),
+        jobs: app.backup_jobs(args.jobs.or(settings.jobs.value)),
         compression_level: settings.compression_level.value,
         slice_bytes: settings.slice_size.value.bytes(),
         lock_timeout: settings.lock_timeout.value.duration(),

@@ -182,7 +182,7 @@ fn some(names: &[String]) -> String {
 
 fn connections(facts: &ServerFacts, app: &App) -> Line {
     // One leads, and pg_dump takes one for a moment.
-    let wanted = app.jobs(app.config.backup.jobs.value) + 2;
+    let wanted = app.backup_jobs(app.config.backup.jobs.value) + 2;
     let free = facts.connections.free();
     let fact = format!(
         "{free} of {} free, a backup takes {wanted}",
