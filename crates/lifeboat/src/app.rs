@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use lifeboat_engine::config::{Config, ConfigError, RepositoryLocation, Sources, search};
+use lifeboat_engine::config::{
+    Config, ConfigError, PasswordSource, RepositoryLocation, Sources, UrlSource, search,
+};
 use lifeboat_engine::journal::Journal;
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
@@ -75,6 +77,9 @@ impl App {
         // A database without a name in the configuration goes by the server's name for it.
         let unnamed = matches!(self.config.databases.as_slice(), [only] if only.name.is_none());
         let database = self.config.database(name.filter(|_| !unnamed))?;
+        if let UrlSource::File(path) = &database.url.value {
+            self.warn_of_readers("the connection string", path);
+        }
         let url = secrets::database_url(&database.url)?;
         let conninfo = self.conninfo(&url)?;
         let found = database
@@ -144,9 +149,23 @@ impl App {
         Connection::connect(conninfo, &options).map_err(Failure::from)
     }
 
+    /// Says it when others can read a file that holds a secret. No refusal: a container's secrets are mounted
+    /// like that, and a backup that was not taken protects nobody.
+    fn warn_of_readers(&self, what: &str, path: &Path) {
+        if let Some(mode) = secrets::mode(path).filter(|mode| mode & 0o077 != 0) {
+            let path = path.display();
+            self.out.warn(&format!(
+                "others can read {what} in {path} (mode {mode:04o}); `chmod 600 {path}`"
+            ));
+        }
+    }
+
     /// The repository, open.
     pub fn repository(&self) -> Result<Repository, Failure> {
         let (location, password) = self.config.repository()?;
+        if let PasswordSource::File(path) = &password.value {
+            self.warn_of_readers("the passphrase", path);
+        }
         let password = secrets::password(password)?;
         Ok(Repository::open(storage(&location.value), &password)?)
     }

@@ -1,6 +1,7 @@
 //! Reading the secrets that the configuration points at. They go from here to the engine, and nowhere else.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -33,6 +34,11 @@ pub fn password(source: &Setting<PasswordSource>) -> Result<SecretString, Failur
         ));
     }
     Ok(password)
+}
+
+/// A file's permission bits. `None` when it cannot be read at all, which is told by whoever needs its content.
+pub fn mode(path: &Path) -> Option<u32> {
+    Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o777)
 }
 
 fn file(what: &str, path: &Path) -> Result<SecretString, Failure> {

@@ -247,6 +247,7 @@ fn a_damaged_backup_is_not_restored_over_anything() {
             let target = Restored::reserve(server, "damaged");
             let to = sandbox.run(["restore", "latest", "--to", target.name()]);
             let drill = sandbox.run(["drill"]);
+            let status = sandbox.run(["status"]);
             let export = sandbox.run(["export", "latest", "-o", "out.dump"]);
             let exported = sandbox.work_dir().join("out.dump");
             fs::write(file, &good).unwrap();
@@ -268,6 +269,8 @@ fn a_damaged_backup_is_not_restored_over_anything() {
                 "{to}"
             );
             assert_eq!(drill.code, 3, "{drill}");
+            assert_eq!(status.code, 3, "{status}");
+            assert!(status.stdout.contains("did not prove"), "{drill}\n{status}");
             assert_ne!(export.code, 0, "{export}");
             assert!(!exported.exists(), "half an export was left\n{export}");
             for run in [into, to, drill, export] {

@@ -62,6 +62,21 @@ fn sigint_while_the_server_hangs() {
     nothing_was_backed_up(&sandbox, 0);
 }
 
+#[test]
+fn a_second_sigint_insists() {
+    let database = another_big("insists");
+    let (sandbox, running) = meet(&database, "backup", &MOMENTS[1]);
+    let frozen = Frozen::new(TestServer::shared(), database.name());
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    let run = running.wait();
+    assert_eq!(run.code, 130, "{run}");
+    drop(frozen);
+    assert!(sandbox.listed().is_empty());
+    sandbox.assert_nothing_left();
+    next_run_succeeds(&sandbox);
+}
+
 /// Server processes that no longer answer, until this is dropped.
 struct Frozen(Vec<Pid>);
 

@@ -13,7 +13,7 @@ use std::fs;
 
 use lifeboat_testkit::TestServer;
 use support::sql::{Restored, psql};
-use support::{PASSPHRASE, Sandbox, app_database, files, mode};
+use support::{PASSPHRASE, Sandbox, app_database, files, mode, set_mode};
 
 const PASSWORD: &str = "gEheimnis%2Fvoll";
 const PASSWORD_PLAIN: &str = "gEheimnis/voll";
@@ -121,4 +121,19 @@ fn a_whole_cycle_keeps_its_secrets() {
     sandbox.assert_nothing_left();
     drop((target, into));
     psql(server, "postgres", "DROP ROLE keeper");
+}
+
+#[test]
+fn a_passphrase_that_others_can_read_is_told() {
+    let (_database, sandbox, _) = Sandbox::with_backup("readable");
+    let kept = sandbox.run(["verify"]).ok();
+    assert!(!kept.stderr.contains("warning:"), "{kept}");
+    set_mode(&sandbox.password_file(), 0o644);
+    for command in ["verify", "backup"] {
+        sandbox
+            .run([command])
+            .ok()
+            .says("others can read the passphrase")
+            .says("chmod 600");
+    }
 }

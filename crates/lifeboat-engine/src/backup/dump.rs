@@ -11,6 +11,7 @@ use lifeboat_pg::dump::{
     CopyFailure, DumpError, DumpSession, DumpUnit, DumpWorker, UnitResult, UnitWork,
 };
 use lifeboat_repo::RepositoryError;
+use lifeboat_repo::chunker::ChunkSizes;
 use lifeboat_repo::tree::FileContent;
 use lifeboat_repo::writer::{Writer, WriterWorker};
 
@@ -50,6 +51,10 @@ struct Shared<'a> {
     failure: Mutex<Option<BackupError>>,
     stop: AtomicBool,
     observer: &'a dyn Observer,
+    /// The repository's.
+    chunk_sizes: ChunkSizes,
+    /// Expected of all entries together.
+    total_bytes: u64,
 }
 
 /// Reads all units into the repository.
@@ -60,13 +65,15 @@ pub(super) fn dump(
     session: &DumpSession,
     units: Vec<DumpUnit>,
     writer: &Writer,
+    chunk_sizes: ChunkSizes,
     jobs: usize,
     observer: &dyn Observer,
 ) -> Result<BTreeMap<DumpId, DumpedEntry>, BackupError> {
     let entries = expected_entries(&units);
+    let total_bytes = entries.values().map(|entry| entry.bytes_expected).sum();
     observer.event(&Event::TotalKnown {
         tables: entries.len() as u64,
-        bytes: entries.values().map(|entry| entry.bytes_expected).sum(),
+        bytes: total_bytes,
     });
     let threads = jobs.clamp(1, units.len().max(1));
     let shared = Shared {
@@ -75,6 +82,8 @@ pub(super) fn dump(
         failure: Mutex::new(None),
         stop: AtomicBool::new(false),
         observer,
+        chunk_sizes,
+        total_bytes,
     };
     // All sessions are opened before the first row is read: a server that is out of connections is to fail
     // the backup in its first second, not in the middle.
@@ -173,6 +182,20 @@ fn work(
     Ok(())
 }
 
+impl Shared<'_> {
+    /// How this unit's bytes are cut. The same for all slices of a table, which become one file; each large
+    /// object is a file of its own.
+    fn chunk_sizes(&self, unit: &DumpUnit) -> ChunkSizes {
+        let file_bytes = match unit.work {
+            UnitWork::Table { .. } => lock(&self.entries)
+                .get(&unit.dump_id)
+                .map_or(0, |entry| entry.bytes_expected),
+            UnitWork::LargeObjects { .. } => 0,
+        };
+        self.chunk_sizes.for_file(file_bytes, self.total_bytes)
+    }
+}
+
 /// The entry's name and, when this is the first of its units to begin, the bytes expected of it.
 fn begin(shared: &Shared<'_>, unit: &DumpUnit) -> (String, Option<u64>) {
     let entries = lock(&shared.entries);
@@ -194,7 +217,7 @@ fn read_table(
     source: &mut DumpWorker,
     sink: &mut WriterWorker,
 ) -> Result<(), BackupError> {
-    let mut file = sink.file();
+    let mut file = sink.file_with(shared.chunk_sizes(unit));
     let mut progress = Progress::new(shared, name);
     let result = source
         .copy_out(unit, |rows| {
@@ -216,6 +239,7 @@ fn read_large_objects(
     source: &mut DumpWorker,
     sink: &mut WriterWorker,
 ) -> Result<(), BackupError> {
+    let chunk_sizes = shared.chunk_sizes(unit);
     let mut progress = Progress::new(shared, name);
     let mut files = BTreeMap::new();
     // An object's pieces come one after the other, but the file that takes them cannot be kept open between
@@ -227,7 +251,7 @@ fn read_large_objects(
             progress.add(piece.len())?;
             gathered.extend_from_slice(piece);
             if last || gathered.len() >= LARGE_OBJECT_PART_BYTES {
-                let mut file = sink.file();
+                let mut file = sink.file_with(chunk_sizes);
                 file.push(&gathered).map_err(SinkError::Repository)?;
                 gathered.clear();
                 parts.push(file.finish().map_err(SinkError::Repository)?);

@@ -163,7 +163,15 @@ fn take(
     })?;
     let units = session.plan(request.slice_bytes / BLOCK_BYTES);
     let dumped = stages.run(Stage::Dump, || {
-        dump::dump(&session, units, &writer, request.jobs, observer)
+        let chunk_sizes = repository.chunk_sizes();
+        dump::dump(
+            &session,
+            units,
+            &writer,
+            chunk_sizes,
+            request.jobs,
+            observer,
+        )
     });
     let dumped = match dumped {
         Ok(dumped) => dumped,

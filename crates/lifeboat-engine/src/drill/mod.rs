@@ -338,6 +338,41 @@ pub fn remember(
     Ok(())
 }
 
+/// Writes a drill that came to an error into the journal, when its backup is to blame: what cannot be restored is
+/// what `status` most has to tell. Anything else is no drill, only a run that failed.
+///
+/// # Errors
+/// As [`remember`].
+pub fn remember_failure(
+    journal: &Journal,
+    repository: &str,
+    catalog: &Catalog<'_>,
+    request: &DrillRequest,
+    error: &DrillError,
+) -> Result<(), journal::JournalError> {
+    if !error.blames_backup() {
+        return Ok(());
+    }
+    // An error of the selection itself is no backup's fault.
+    let Ok(backup) = catalog.select(&request.selector, request.database.as_deref()) else {
+        return Ok(());
+    };
+    journal.record_drill(&journal::Drill {
+        backup: backup.id.to_string(),
+        repository: repository.to_owned(),
+        database: backup.database,
+        started: request.now,
+        finished: Timestamp::now(),
+        proven: false,
+        error: Some(error.to_string()),
+        rpo_ms: None,
+        rto_ms: None,
+        bytes: None,
+        stages: Vec::new(),
+    })?;
+    Ok(())
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -195,6 +195,36 @@ fn an_interrupt_ends_the_push_and_the_commit() {
 }
 
 #[test]
+fn a_file_with_chunks_of_another_size() {
+    let repository = repository();
+    let writer = repository.writer(WriterOptions::default()).unwrap();
+    let mut worker = writer.worker().unwrap();
+    let bytes = rows(0, 60_000);
+    let write = |mut file: FileWriter<'_>| {
+        // Pieces larger than the buffer, and smaller ones.
+        let (large, small) = bytes.split_at(bytes.len() - 100_000);
+        file.push(large).unwrap();
+        small.chunks(77).for_each(|piece| file.push(piece).unwrap());
+        file.finish().unwrap()
+    };
+    let own = write(worker.file());
+    let sizes = ChunkSizes::with_average(repository.chunk_sizes().avg * 4);
+    let larger = write(worker.file_with(sizes));
+    assert_eq!(write(worker.file_with(repository.chunk_sizes())), own);
+    assert_eq!(write(worker.file_with(sizes)), larger);
+    assert!(larger.chunks.len() * 2 < own.chunks.len());
+    drop(worker);
+    let root = directory(&[("own", &own), ("larger", &larger)]);
+    writer.commit(&root, draft()).unwrap();
+    let mut reader = repository.reader().unwrap().open(&larger).unwrap();
+    let mut read = Vec::new();
+    while let Some(chunk) = reader.next_chunk().unwrap() {
+        read.extend_from_slice(chunk);
+    }
+    assert!(read == bytes);
+}
+
+#[test]
 fn no_snapshot_with_a_hole() {
     let repository = repository();
     let stranger = FileContent {

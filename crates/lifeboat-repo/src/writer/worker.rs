@@ -1,6 +1,7 @@
 //! A worker: the hot path from pushed bytes to sealed blobs.
 
 use super::{Shared, encode};
+use crate::chunker::{ChunkSizes, Cutter};
 use crate::error::RepositoryError;
 use crate::id::BlobId;
 use crate::pack::{BlobKind, PackBuilder};
@@ -55,7 +56,22 @@ impl WriterWorker {
         self.buffer.clear();
         FileWriter {
             worker: self,
+            cutter: None,
             content: FileContent::default(),
+        }
+    }
+
+    /// As [`file`](Self::file), with chunks of these sizes rather than the repository's own. To find unchanged
+    /// bytes again, a file has to be cut with the same sizes each time.
+    pub fn file_with(&mut self, sizes: ChunkSizes) -> FileWriter<'_> {
+        let own = &self.shared.cutter;
+        let cutter = (sizes != own.sizes()).then(|| own.with_sizes(sizes));
+        self.buffer.clear();
+        let largest = sizes.max as usize;
+        self.buffer.reserve(largest + largest.max(GATHER_BYTES));
+        FileWriter {
+            cutter,
+            ..self.file()
         }
     }
 
@@ -68,12 +84,19 @@ impl WriterWorker {
     }
 
     /// Cuts what can be cut, or with `last` everything, and stores the chunks.
-    fn drain(&mut self, content: &mut FileContent, last: bool) -> Result<(), RepositoryError> {
+    fn drain(
+        &mut self,
+        cutter: Option<&Cutter>,
+        content: &mut FileContent,
+        last: bool,
+    ) -> Result<(), RepositoryError> {
         self.shared.check()?;
+        let shared = Arc::clone(&self.shared);
+        let cutter = cutter.unwrap_or(&shared.cutter);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
         let mut result = Ok(());
-        while let Some(length) = self.shared.cutter.cut(&buffer[start..], last) {
+        while let Some(length) = cutter.cut(&buffer[start..], last) {
             let chunk = &buffer[start..start + length];
             start += length;
             result = self.store(chunk, content);
@@ -140,6 +163,8 @@ impl Drop for WriterWorker {
 #[derive(Debug)]
 pub struct FileWriter<'w> {
     worker: &'w mut WriterWorker,
+    /// `None` for the repository's own.
+    cutter: Option<Cutter>,
     content: FileContent,
 }
 
@@ -169,7 +194,8 @@ impl FileWriter<'_> {
             if bytes.is_empty() {
                 return Ok(());
             }
-            self.worker.drain(&mut self.content, false)?;
+            self.worker
+                .drain(self.cutter.as_ref(), &mut self.content, false)?;
         }
     }
 
@@ -178,7 +204,8 @@ impl FileWriter<'_> {
     /// # Errors
     /// As [`FileWriter::push`].
     pub fn finish(mut self) -> Result<FileContent, RepositoryError> {
-        self.worker.drain(&mut self.content, true)?;
+        self.worker
+            .drain(self.cutter.as_ref(), &mut self.content, true)?;
         Ok(self.content)
     }
 }

@@ -84,6 +84,9 @@ pub fn run(app: &App, args: &DrillArgs) -> Result<Exit, Failure> {
         || drill::execute(&catalog, &request, &progress),
     );
     drop(progress);
+    if let Err(error) = &result {
+        drill::remember_failure(&journal, repository.id(), &catalog, &request, error)?;
+    }
     let report = result?;
     drill::remember(&journal, repository.id(), &report, started)?;
     finished(app, &report)

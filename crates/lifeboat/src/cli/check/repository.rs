@@ -1,7 +1,6 @@
 //! The repository's half of the check: passphrase, opening it, locks, space, newest backup, journal.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lifeboat_engine::config::{PasswordSource, UrlSource};
@@ -64,9 +63,7 @@ fn secrets(app: &App) -> Vec<Line> {
     files
         .into_iter()
         .filter_map(|(subject, path)| {
-            // A file that cannot be read at all is told by whoever needs its content.
-            let mode = std::fs::metadata(&path).ok()?.permissions().mode() & 0o777;
-            Some(permissions(subject, &path, mode))
+            Some(permissions(subject, &path, crate::secrets::mode(&path)?))
         })
         .collect()
 }
