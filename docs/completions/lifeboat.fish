@@ -55,7 +55,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s q -l quiet -
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l database -d 'The database, when several are configured' -r
-complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l jobs -d 'Read over this many connections (default: one more than processors)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l jobs -d 'Read over this many connections (default: one more than processors, at most 8)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s q -l quiet -d 'Say only what went wrong'

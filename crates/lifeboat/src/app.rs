@@ -207,9 +207,10 @@ impl App {
 
     /// How many connections a backup reads over: what was asked for, else one more than processors, so that one
     /// works while another waits for the disk or for the server. On two processors that takes a tenth off a
-    /// backup; for a restore it changes nothing.
+    /// backup; for a restore it changes nothing. Not more than eight, since each holds a pack of 16 MiB, and the
+    /// server has others to serve.
     pub fn backup_jobs(&self, configured: Option<NonZeroUsize>) -> usize {
-        configured.map_or_else(|| self.jobs(None) + 1, NonZeroUsize::get)
+        configured.map_or_else(|| (self.jobs(None) + 1).min(8), NonZeroUsize::get)
     }
 
     /// Where scratch servers are started.

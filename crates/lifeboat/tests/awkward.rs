@@ -8,10 +8,8 @@
 
 mod support;
 
-use std::process::Command;
-
 use lifeboat_testkit::{TestServer, awkward};
-use support::sql::{Restored, assert_same, fingerprint, psql, tool};
+use support::sql::{Restored, assert_same, fingerprint, pg_restore, psql};
 use support::{Sandbox, data};
 
 #[test]
@@ -50,20 +48,9 @@ fn the_awkward_database_comes_back_as_it_was() {
     sandbox
         .run(["export", &id, "-o", file.to_str().unwrap()])
         .ok();
-    for jobs in [None, Some("-j2")] {
+    for jobs in [&[][..], &["-j2"]] {
         let exported = server.database_with("awkward_export", "TEMPLATE template0 ENCODING 'UTF8'");
-        let output = Command::new(tool(server, "pg_restore"))
-            .args(["--exit-on-error", "-d", exported.name()])
-            .args(jobs)
-            .arg(&file)
-            .envs(server.tool_env(exported.name()))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        pg_restore(server, exported.name(), jobs, &file);
         assert_same(&before, &fingerprint(server, exported.name()));
     }
 }
@@ -84,17 +71,7 @@ fn what_restic_restores_of_it_is_what_pg_restore_reads() {
     });
     assert_eq!(stray.count(), 0);
     let target = server.database_with("awkward_restic", "TEMPLATE template0 ENCODING 'UTF8'");
-    let output = Command::new(tool(server, "pg_restore"))
-        .args(["--exit-on-error", "-Fd", "-j2", "-d", target.name()])
-        .arg(folder.join("dump"))
-        .envs(server.tool_env(target.name()))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    pg_restore(server, target.name(), &["-Fd", "-j2"], &folder.join("dump"));
     assert_same(&before, &fingerprint(server, target.name()));
 }
 

@@ -9,10 +9,9 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
 
 use lifeboat_testkit::{TestDatabase, TestServer};
-use support::sql::{Restored, assert_same, databases, fingerprint, psql, tool};
+use support::sql::{Restored, assert_same, databases, fingerprint, pg_restore, psql};
 use support::{Sandbox, app_database, data, entries, mode, number, text};
 
 /// Two backups of one database, with what it held at each.
@@ -399,20 +398,9 @@ fn an_export_is_what_stock_pg_restore_reads() {
         .ok();
     assert_eq!(mode(&file) & 0o077, 0, "a dump is nobody else's to read");
 
-    for jobs in [None, Some("-j2")] {
+    for jobs in [&[][..], &["-j2"]] {
         let target = server.database("exported");
-        let output = Command::new(tool(server, "pg_restore"))
-            .args(["--exit-on-error", "-d", target.name()])
-            .args(jobs)
-            .arg(&file)
-            .envs(server.tool_env(target.name()))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        pg_restore(server, target.name(), jobs, &file);
         assert_same(&held[0], &fingerprint(server, target.name()));
     }
     // And the folder check calls it good.
@@ -443,20 +431,9 @@ fn without_lifeboat_restic_and_pg_restore_are_enough() {
             .iter()
             .find(|file| file.ends_with("toc.dat"))
             .expect("toc.dat");
-        for jobs in [None, Some("-j2")] {
+        for jobs in [&[][..], &["-j2"]] {
             let target = server.database("way_out");
-            let output = Command::new(tool(server, "pg_restore"))
-                .args(["--exit-on-error", "-Fd", "-d", target.name()])
-                .args(jobs)
-                .arg(toc.parent().unwrap())
-                .envs(server.tool_env(target.name()))
-                .output()
-                .unwrap();
-            assert!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            pg_restore(server, target.name(), jobs, toc.parent().unwrap());
             assert_same(held, &fingerprint(server, target.name()));
         }
     }

@@ -141,7 +141,7 @@ pub(super) struct ObjectivesSection {
 pub(super) struct BackupSection {
     /// Connections that read in parallel, 1 to 64.
     #[schemars(with = "Option<u16>")]
-    #[schemars(extend("x-default" = "one more than processors", "x-example" = "2"))]
+    #[schemars(extend("x-default" = "one more than processors, at most 8", "x-example" = "2"))]
     pub(super) jobs: Option<Spanned<i64>>,
     /// zstd's level, 1 (fast) to 19 (small).
     #[schemars(with = "Option<i32>")]

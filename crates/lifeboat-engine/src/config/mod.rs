@@ -132,7 +132,7 @@ pub struct Objectives {
 /// How backups are taken.
 #[derive(Debug, Clone)]
 pub struct BackupSettings {
-    /// Parallel connections; `None` means one more than processors.
+    /// Parallel connections; `None` means one more than processors, at most 8.
     pub jobs: Setting<Option<NonZeroUsize>>,
     /// zstd's level, 1 to 19.
     pub compression_level: Setting<i32>,

@@ -21,7 +21,7 @@ use crate::output::{human, table};
 pub struct BackupArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
-    /// Read over this many connections (default: one more than processors).
+    /// Read over this many connections (default: one more than processors, at most 8).
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
 }

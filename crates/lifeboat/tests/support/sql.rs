@@ -1,7 +1,7 @@
 //! The judge of what was restored: stock psql and pg_dump, mostly through the testkit's fingerprint.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use lifeboat_testkit::awkward::{Fingerprint, fingerprint};
@@ -87,6 +87,20 @@ pub fn try_psql(server: &TestServer, database: &str, sql: &str) -> Result<String
     } else {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
+}
+
+/// Stock `pg_restore` of an archive into a database, ended by its first error.
+#[track_caller]
+pub fn pg_restore(server: &TestServer, database: &str, options: &[&str], archive: &Path) {
+    let output = Command::new(tool(server, "pg_restore"))
+        .args(["--exit-on-error", "-d", database])
+        .args(options)
+        .arg(archive)
+        .envs(server.tool_env(database))
+        .output()
+        .expect("pg_restore");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
 }
 
 /// The server's databases.
