@@ -18,7 +18,7 @@ use lifeboat_pg::tools::ToolFinder;
 use lifeboat_repo::Repository;
 use lifeboat_repo::repository::{ChunkSizes, InitOptions, ScryptParams};
 use lifeboat_repo::storage::MemoryStorage;
-use lifeboat_testkit::{TestDatabase, TestServer, awkward};
+use lifeboat_testkit::{TestDatabase, TestServer, awkward, search_path};
 use secrecy::SecretString;
 
 struct Site {
@@ -41,14 +41,10 @@ impl Site {
             },
         )
         .unwrap();
-        let mut tools = ToolFinder::new(std::env::var_os("PATH"));
-        if let Some(folder) = std::env::var_os("LIFEBOAT_TEST_PG_TOOLS") {
-            tools.bin_dir = Some(folder.into());
-        }
         Self {
             repository,
             conninfo: ConnInfo::parse(&database.url(), &|_: &str| None).unwrap(),
-            tools,
+            tools: ToolFinder::new(Some(search_path())),
         }
     }
 

@@ -91,6 +91,11 @@ fn every_format_of_a_real_database_is_complete_and_told_apart() {
         ),
         (dump(&["-Z5"], "plain.sql.gz"), DumpFormat::Plain),
     ];
+    let told = Command::new(tool(server, "pg_dump", database.name()).get_program())
+        .arg("--version")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
     for (path, format) in &cases {
         let found = complete(path);
         assert_eq!(found.format, Some(*format), "{}", path.display());
@@ -99,7 +104,13 @@ fn every_format_of_a_real_database_is_complete_and_told_apart() {
         assert!(found.size_bytes > 0 && found.data_bytes > 0);
         let version = format!("{}.", server.major());
         assert!(found.server_version.unwrap().starts_with(&version));
-        assert!(found.pg_dump_version.unwrap().starts_with(&version));
+        // Of a later major, where the server came without tools of its own.
+        let version = found.pg_dump_version.unwrap();
+        let number = version.split(' ').next().unwrap();
+        assert!(
+            told.split_whitespace().any(|word| word == number),
+            "{version}"
+        );
         if *format != DumpFormat::Plain || found.compressed_with.is_none() {
             assert_eq!(found.database.as_deref(), Some(database.name()));
             assert!(found.created.is_some());

@@ -79,7 +79,7 @@ fn an_ordinary_owner_gathers_without_an_error_even_in_a_transaction() {
 #[test]
 fn the_installed_tools_are_found_for_the_server() {
     let server = TestServer::shared();
-    let finder = ToolFinder::new(std::env::var_os("PATH"));
+    let finder = ToolFinder::new(Some(lifeboat_testkit::search_path()));
     let tools = finder.find(
         &[Tool::PgDump, Tool::PgRestore],
         Wanted::AtLeast(server.major()),
@@ -98,6 +98,6 @@ fn the_installed_tools_are_found_for_the_server() {
         }
     };
     assert!(tools.major() >= server.major());
-    let finder = ToolFinder::new(std::env::var_os("PATH"));
+    let finder = ToolFinder::new(Some(lifeboat_testkit::search_path()));
     assert!(finder.find(&[Tool::PgDump], Wanted::AtLeast(99)).is_err());
 }

@@ -1,5 +1,6 @@
 //! Which PostgreSQL versions this machine has.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,13 @@ pub fn newest() -> &'static Installed {
 /// The one of this major, if it is there.
 pub fn of_major(major: u32) -> Option<&'static Installed> {
     installed().iter().find(|one| one.major == major)
+}
+
+/// A search path for programs under test: those of every PostgreSQL found, the newest first, then the system's.
+pub fn search_path() -> OsString {
+    let ours = installed().iter().rev().map(|one| one.bin_dir.clone());
+    let system = ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::join_paths(ours.chain(system)).expect("a search path")
 }
 
 fn candidates() -> Vec<PathBuf> {

@@ -23,6 +23,6 @@ mod sql;
 pub mod storage_conformance;
 
 pub use database::TestDatabase;
-pub use installed::{Installed, installed, newest, of_major};
+pub use installed::{Installed, installed, newest, of_major, search_path};
 pub use lifeboat_pg::instance::StopMode;
 pub use server::TestServer;

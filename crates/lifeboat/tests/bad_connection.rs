@@ -149,7 +149,9 @@ fn a_password_that_is_wrong_or_missing() {
     psql(
         server,
         database.name(),
-        &format!("GRANT pg_read_all_data TO {role}"),
+        &format!(
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        ),
     );
     let right = format!(
         "postgresql://{role}:{PASSWORD}@/{}?host={socket}",

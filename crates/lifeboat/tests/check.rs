@@ -13,7 +13,7 @@ fn lifeboat(home: &Path, url: &str, arguments: &[&str]) -> (Option<i32>, Value, 
     let output = Command::cargo_bin("lifeboat")
         .expect("the program is built")
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", lifeboat_testkit::search_path())
         .env("HOME", home)
         .env("XDG_STATE_HOME", home.join("state"))
         .env("DATABASE_URL", url)

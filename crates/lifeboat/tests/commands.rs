@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a failed setup is a failed test")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -22,11 +23,10 @@ struct Ran {
 impl Home {
     fn new(url: String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(
-            folder.path().join("passphrase"),
-            "correct horse battery staple\n",
-        )
-        .expect("written");
+        let passphrase = folder.path().join("passphrase");
+        std::fs::write(&passphrase, "correct horse battery staple\n").expect("written");
+        std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600))
+            .expect("a mode");
         Self { folder, url }
     }
 
@@ -42,7 +42,7 @@ impl Home {
         let output = Command::cargo_bin("lifeboat")
             .expect("the program is built")
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", lifeboat_testkit::search_path())
             .env("HOME", self.folder.path())
             .env("XDG_STATE_HOME", self.path("state"))
             .env("DATABASE_URL", &self.url)

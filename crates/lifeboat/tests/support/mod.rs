@@ -25,7 +25,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lifeboat_testkit::{TestDatabase, TestServer, installed};
+use lifeboat_testkit::{TestDatabase, TestServer, search_path};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -304,13 +304,6 @@ pub fn set_mode(path: &Path, mode: u32) {
 /// A path's permission bits.
 pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("metadata").permissions().mode() & 0o7777
-}
-
-/// PostgreSQL's programs of the tested versions, then the system's.
-pub fn search_path() -> OsString {
-    let ours = installed().iter().rev().map(|one| one.bin_dir.clone());
-    let system = ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::env::join_paths(ours.chain(system)).expect("a search path")
 }
 
 /// One server for all tests of a file, and a database filled with a small application.
