@@ -4,6 +4,7 @@
 //! put into the same repository are left alone and not listed. The catalog only reads; what it returns comes
 //! from the repository alone, so it works on an empty machine.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use lifeboat_pg::archive::Archive;
 use lifeboat_repo::reader::Reader;
 use lifeboat_repo::snapshot::Snapshot;
 use lifeboat_repo::tree::FileContent;
-use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
+use lifeboat_repo::{BlobId, Repository, RepositoryError, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest, ManifestError, TOC_PATH};
@@ -21,6 +22,12 @@ pub const TAG: &str = "lifeboat";
 
 /// What precedes a database's name in the tag that carries it.
 pub const DATABASE_TAG: &str = "database=";
+
+/// The tag of a backup that is held: `expire` never removes it. For stock restic: `forget --keep-tag hold`.
+pub const HOLD_TAG: &str = "hold";
+
+/// What precedes the reason in the tag that says why a backup is held.
+pub const HOLD_REASON_TAG: &str = "hold-reason=";
 
 /// The largest table of contents that is read; larger ones are refused as damaged.
 const TOC_MAX_BYTES: u64 = 1 << 30;
@@ -36,10 +43,29 @@ pub struct Backup {
     pub time: Timestamp,
     /// The host that took it.
     pub hostname: String,
+    /// Why it is held, if it is; empty when nobody said why.
+    pub held: Option<String>,
     /// What it told about itself when it was written; absent when another tool rewrote the snapshot.
     pub summary: Option<BackupSummary>,
     /// The snapshot it is.
     pub snapshot: Snapshot,
+}
+
+impl Backup {
+    /// The ID it had at first. A hold gives it another one; whatever is remembered of a backup is remembered under
+    /// its first.
+    #[must_use]
+    pub fn first_id(&self) -> SnapshotId {
+        self.snapshot.original.unwrap_or(self.id)
+    }
+
+    /// What is remembered of it, in a map by ID.
+    #[must_use]
+    pub fn lookup<'m, T>(&self, by_id: &'m BTreeMap<String, T>) -> Option<&'m T> {
+        by_id
+            .get(&self.first_id().to_string())
+            .or_else(|| by_id.get(&self.id.to_string()))
+    }
 }
 
 /// A backup's figures, carried in its snapshot file so that a listing needs to read nothing else.
@@ -162,7 +188,7 @@ impl<'r> Catalog<'r> {
         database: Option<&str>,
     ) -> Result<(Vec<Backup>, Vec<RepositoryError>), CatalogError> {
         let (snapshots, damaged) = self.repository.snapshots()?;
-        let mut backups: Vec<Backup> = snapshots.into_iter().filter_map(backup_of).collect();
+        let (mut backups, _) = backups_of(snapshots);
         if let Some(database) = database {
             backups.retain(|backup| backup.database == database);
         }
@@ -282,6 +308,28 @@ impl<'r> Catalog<'r> {
     }
 }
 
+/// The snapshots that are backups; and those that were: a hold that was interrupted leaves the file it was about
+/// to replace beside the new one, which shows the same.
+pub(crate) fn backups_of(snapshots: Vec<Snapshot>) -> (Vec<Backup>, Vec<SnapshotId>) {
+    let successors: HashMap<SnapshotId, BlobId> = snapshots
+        .iter()
+        .filter_map(|one| Some((one.original?, one.tree)))
+        .collect();
+    // One that was changed several times leaves a middle one: it has the same first as its successor, and is
+    // told from it by nothing. So only the first itself is known to be replaced; of the others both stay.
+    let is_replaced = |one: &Snapshot| successors.get(&one.id) == Some(&one.tree);
+    let (replaced, current): (Vec<_>, Vec<_>) = snapshots.into_iter().partition(is_replaced);
+    let replaced = replaced
+        .into_iter()
+        .filter_map(backup_of)
+        .map(|one| one.id)
+        .collect();
+    (
+        current.into_iter().filter_map(backup_of).collect(),
+        replaced,
+    )
+}
+
 /// The snapshot as a backup, when it is one.
 fn backup_of(snapshot: Snapshot) -> Option<Backup> {
     if !snapshot.tags.iter().any(|tag| tag == TAG) {
@@ -296,7 +344,13 @@ fn backup_of(snapshot: Snapshot) -> Option<Backup> {
         .extra
         .as_ref()
         .and_then(|extra| serde_json::from_value(extra.clone()).ok());
+    let reason = || {
+        let mut tags = snapshot.tags.iter();
+        tags.find_map(|tag| tag.strip_prefix(HOLD_REASON_TAG))
+    };
+    let is_held = snapshot.tags.iter().any(|tag| tag == HOLD_TAG);
     Some(Backup {
+        held: is_held.then(|| reason().unwrap_or_default().to_owned()),
         id: snapshot.id,
         database,
         time: snapshot.time,

@@ -104,6 +104,12 @@ pub enum Stage {
     Check,
     /// Writing a file.
     Export,
+    /// Reading which data the backups that stay need.
+    Mark,
+    /// Copying data that is still needed out of packs that are mostly not.
+    Repack,
+    /// Removing backups, and data that none needs.
+    Remove,
     /// Taking down what was only needed for a while.
     CleanUp,
 }
@@ -129,6 +135,9 @@ impl Stage {
             Self::Checks => "checks",
             Self::Check => "check",
             Self::Export => "export",
+            Self::Mark => "mark",
+            Self::Repack => "repack",
+            Self::Remove => "remove",
             Self::CleanUp => "clean_up",
         }
     }
@@ -153,6 +162,9 @@ impl Stage {
             Self::Checks => "running the SQL checks",
             Self::Check => "checking the repository",
             Self::Export => "writing the archive",
+            Self::Mark => "reading what the backups that stay need",
+            Self::Repack => "putting together data that is still needed",
+            Self::Remove => "removing what no backup needs",
             Self::CleanUp => "cleaning up",
         }
     }

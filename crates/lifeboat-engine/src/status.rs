@@ -132,7 +132,7 @@ pub fn status(
         let history = History {
             newest_proof: own
                 .last()
-                .and_then(|backup| proofs.get(&backup.id.to_string()).cloned()),
+                .and_then(|backup| backup.lookup(&proofs).cloned()),
             proven: journal.last_proof(repository.id(), Some(name), ProofLevel::Proven)?,
             last_drill: journal.last_drill(repository.id(), Some(name), false)?,
             good_drill: journal.last_drill(repository.id(), Some(name), true)?,

@@ -76,6 +76,7 @@ fn main() {
     root.insert("dump/data.dat", content.clone()).unwrap();
     root.insert("dump/empty", FileContent::default()).unwrap();
     let draft = SnapshotDraft {
+        parent: None,
         time: began,
         hostname: "example".to_owned(),
         username: "example".to_owned(),

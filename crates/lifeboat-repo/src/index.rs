@@ -236,6 +236,24 @@ impl IndexBuilder {
         Ok(())
     }
 
+    /// The packs of the file that was added last, by number, and how many blobs it lists of each.
+    pub(crate) fn last_file(&self) -> Vec<(u32, u32)> {
+        let start = self.files.last().map_or(0, |file| file.1);
+        let mut packs: Vec<(u32, u32)> = Vec::new();
+        for entry in self.entries.get(start..).unwrap_or_default() {
+            match packs.last_mut() {
+                Some((pack, blobs)) if *pack == entry.pack => *blobs += 1,
+                _ => packs.push((entry.pack, 1)),
+            }
+        }
+        packs
+    }
+
+    /// The files that others said to supersede.
+    pub(crate) fn superseded(&self) -> &HashSet<IndexId> {
+        &self.superseded
+    }
+
     /// The index of all files that were added, without those that another one supersedes.
     ///
     /// # Errors
@@ -306,19 +324,26 @@ impl Index {
 
     /// All entries of a blob.
     fn find(&self, kind: BlobKind, id: &BlobId) -> &[Entry] {
+        self.entries.get(self.span(kind, id)).unwrap_or_default()
+    }
+
+    /// Which entries, in the order of [`Index::iter`], are those of a blob; an empty range for an unknown one.
+    pub(crate) fn span(&self, kind: BlobKind, id: &BlobId) -> std::ops::Range<usize> {
         let at = prefix(id);
-        let bucket = self
-            .entries
-            .get(self.starts[at] as usize..self.starts[at + 1] as usize);
-        let bucket = bucket.unwrap_or_default();
+        let (start, end) = (self.starts[at] as usize, self.starts[at + 1] as usize);
+        let bucket = self.entries.get(start..end).unwrap_or_default();
         let wanted = (*id, kind);
         let first = bucket.partition_point(|entry| (entry.id, entry.kind()) < wanted);
-        let rest = &bucket[first..];
-        let count = rest
+        let count = bucket[first..]
             .iter()
             .take_while(|entry| (entry.id, entry.kind()) == wanted)
             .count();
-        &rest[..count]
+        start + first..start + first + count
+    }
+
+    /// An entry by its place in [`Index::iter`].
+    pub(crate) fn entry(&self, at: usize) -> Option<(u32, PackedBlob)> {
+        self.entries.get(at).map(|entry| (entry.pack, entry.blob()))
     }
 
     /// Everywhere a blob lies: most often in one place.

@@ -11,7 +11,8 @@
 mod guard;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,29 @@ impl std::fmt::Display for LockInfo {
         )
     }
 }
+
+/// How long to wait for the locks of others.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// At most this long; zero does not wait.
+    pub most: Duration,
+    /// Set to stop waiting.
+    pub interrupt: &'a AtomicBool,
+    /// Told once, when waiting begins: whose lock it is.
+    pub waits_for: &'a (dyn Fn(&LockInfo) + Sync),
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patience")
+            .field("most", &self.most)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long one who waits for a lock pauses before looking again: at first, and at last.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a lock was not granted, or does not hold any more.
 #[derive(Debug, thiserror::Error)]
@@ -172,12 +196,64 @@ impl Repository {
         Ok(self.locks().acquire(mode, holder, clock)?)
     }
 
+    /// As [`Repository::lock`], but waits while someone else has a lock that excludes it.
+    ///
+    /// Whoever waits has no lock file, so it holds nobody up. The pauses differ at random: two who stepped back
+    /// from each other do not meet again at every try.
+    ///
+    /// # Errors
+    /// `Locked` when it was in vain, `Interrupted`, and those of [`Repository::lock`].
+    pub fn lock_patiently(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        clock: &Clock,
+        patience: Patience<'_>,
+    ) -> Result<LockGuard, RepositoryError> {
+        let since = Instant::now();
+        let mut pause = SHORTEST_PAUSE;
+        let mut told = false;
+        loop {
+            let by = match self.lock(mode, holder, Arc::clone(clock)) {
+                Err(RepositoryError::Locked { by }) if since.elapsed() < patience.most => by,
+                other => return other,
+            };
+            if !std::mem::replace(&mut told, true) {
+                (patience.waits_for)(&by);
+            }
+            let jitter = getrandom::u32().unwrap_or(0) % 1000;
+            let until = Instant::now() + pause / 2 + pause * jitter / 1000;
+            while Instant::now() < until {
+                if patience.interrupt.load(Ordering::Relaxed) {
+                    return Err(RepositoryError::Interrupted);
+                }
+                std::thread::sleep(
+                    SHORTEST_PAUSE.min(until.saturating_duration_since(Instant::now())),
+                );
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
     /// Every lock there is, the stale ones too; and for each lock file that can't be read, why.
     ///
     /// # Errors
     /// When the storage can't list them.
     pub fn list_locks(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
         self.locks().list()
+    }
+
+    /// Asks whether a lock could be had now, without taking one.
+    ///
+    /// # Errors
+    /// As [`Repository::lock`].
+    pub(crate) fn could_lock(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        now: Timestamp,
+    ) -> Result<(), LockError> {
+        self.locks().refuse_if_excluded(mode, holder, now, None)
     }
 
     fn locks(&self) -> Locks {

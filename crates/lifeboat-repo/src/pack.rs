@@ -229,6 +229,26 @@ impl PackBuilder {
         Ok(uncompressed_length)
     }
 
+    /// Appends a blob that was sealed before, with the same key, as it lies in another pack.
+    ///
+    /// # Errors
+    /// When it has not the promised length, or the pack would pass 4 GiB. The pack is then as before.
+    pub fn add_sealed(&mut self, blob: &PackedBlob, sealed: &[u8]) -> Result<(), PackError> {
+        if sealed.len() != blob.length as usize {
+            return Err(PackError::WrongLength(blob.id));
+        }
+        let offset = u32::try_from(self.bytes.len()).ok();
+        let offset = offset.filter(|offset| offset.checked_add(blob.length).is_some());
+        let offset = offset.ok_or(PackError::Malformed("the pack would pass 4 GiB"))?;
+        self.bytes.extend_from_slice(sealed);
+        self.blobs.push(PackedBlob {
+            offset,
+            kind: self.kind,
+            ..*blob
+        });
+        Ok(())
+    }
+
     /// Takes over all blobs of `other`, which are sealed each on its own and don't mind where they lie. Gives
     /// back its buffer.
     ///

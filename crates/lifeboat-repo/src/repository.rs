@@ -254,7 +254,8 @@ impl Repository {
         Ok((snapshots, damaged))
     }
 
-    /// The snapshot whose identity is, or begins with, `prefix`.
+    /// The snapshot whose identity is, or begins with, `prefix`; else the one whose first identity does, which it
+    /// had before its tags were changed.
     ///
     /// # Errors
     /// `UnknownId` with the nearest one, `AmbiguousId`, or `Damaged`.
@@ -264,7 +265,21 @@ impl Repository {
             .iter()
             .filter_map(|file| file.name.parse().ok())
             .collect();
-        self.load_snapshot(&choose(prefix, &ids)?.to_string())
+        let unknown = match choose(prefix, &ids) {
+            Ok(id) => return self.load_snapshot(&id.to_string()),
+            Err(error @ RepositoryError::UnknownId { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let (snapshots, _) = self.snapshots()?;
+        let first: Vec<SnapshotId> = snapshots.iter().filter_map(|one| one.original).collect();
+        match choose(prefix, &first) {
+            Ok(id) => {
+                let found = snapshots.into_iter().find(|one| one.original == Some(id));
+                found.ok_or(unknown)
+            }
+            Err(error @ RepositoryError::AmbiguousId { .. }) => Err(error),
+            Err(_) => Err(unknown),
+        }
     }
 
     fn load_snapshot(&self, name: &str) -> Result<Snapshot, RepositoryError> {

@@ -256,6 +256,7 @@ fn commit(
     let (snapshot, stats) = writer.commit(
         root,
         SnapshotDraft {
+            parent: None,
             time: manifest.snapshot_time,
             hostname: request.hostname.clone(),
             username: request.username.clone(),

@@ -302,7 +302,7 @@ pub fn remember(
 ) -> Result<(), journal::JournalError> {
     let finished = Timestamp::now();
     journal.record_drill(&journal::Drill {
-        backup: report.backup.id.to_string(),
+        backup: report.backup.first_id().to_string(),
         repository: repository.to_owned(),
         database: report.backup.database.clone(),
         started,
@@ -323,7 +323,7 @@ pub fn remember(
     })?;
     if report.proven {
         journal.record_proof(&Proof {
-            backup: report.backup.id.to_string(),
+            backup: report.backup.first_id().to_string(),
             repository: repository.to_owned(),
             database: report.backup.database.clone(),
             level: ProofLevel::Proven,

@@ -54,6 +54,8 @@ stored_as_name! {
         Drill = "drill",
         /// `lifeboat export`.
         Export = "export",
+        /// `lifeboat expire`.
+        Expire = "expire",
     }
 }
 
@@ -414,6 +416,19 @@ impl Journal {
             })?
             .collect::<Result<_, _>>()?;
         Ok(Some(drill))
+    }
+
+    /// What the last drill of each backup of a repository said: whether it proved it.
+    pub fn last_verdicts(&self, repository: &str) -> Result<BTreeMap<String, bool>, JournalError> {
+        let connection = self.connection();
+        let mut query = connection.prepare(
+            "SELECT backup, proven FROM drill WHERE repository = ?1 ORDER BY started_ms, id",
+        )?;
+        let verdicts = query.query_map([repository], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        // The last one of a backup stays in the map.
+        verdicts
+            .map(|verdict| verdict.map_err(JournalError::from))
+            .collect()
     }
 
     /// The last run of a kind, with this outcome if one is given; runs that go on have none.

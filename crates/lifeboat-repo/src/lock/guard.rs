@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -20,6 +20,8 @@ pub(super) struct Own {
 struct State {
     name: String,
     time: Timestamp,
+    /// The same moment by a clock that nobody sets.
+    since: Instant,
     lost: Option<&'static str>,
 }
 
@@ -34,6 +36,7 @@ impl Held {
         let state = State {
             name,
             time,
+            since: Instant::now(),
             lost: None,
         };
         Self {
@@ -48,7 +51,9 @@ impl Held {
 
     fn check(&self) -> Result<(), LockError> {
         let state = self.state();
-        let too_old = (self.own.clock)().duration_since(state.time) > times::LOST_AFTER;
+        // By two clocks: the wall's can be set back, and the other one stands still while the machine sleeps.
+        let too_old = (self.own.clock)().duration_since(state.time) > times::LOST_AFTER
+            || state.since.elapsed() > times::LOST_AFTER.unsigned_abs();
         let what = state
             .lost
             .or_else(|| too_old.then_some("it could not be refreshed in time"));
@@ -57,6 +62,32 @@ impl Held {
                 name: state.name.clone(),
                 what,
             })
+        })
+    }
+
+    /// Whether the lock file is there, too.
+    fn verify(&self) -> Result<(), LockError> {
+        loop {
+            self.check()?;
+            let name = self.state().name.clone();
+            match self.own.locks.storage.size(FileKind::Lock, &name) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() != StorageErrorKind::NotFound => {
+                    return Err(error.into());
+                }
+                // Replaced by a fresh one between the two lines above.
+                Err(_) if self.state().name != name => {}
+                Err(_) => return self.lose(&name),
+            }
+        }
+    }
+
+    fn lose(&self, name: &str) -> Result<(), LockError> {
+        let what = "someone removed it";
+        self.state().lost = Some(what);
+        Err(LockError::Lost {
+            name: name.to_owned(),
+            what,
         })
     }
 
@@ -77,24 +108,16 @@ impl Held {
             Err(error) if error.kind() == StorageErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         };
-        let lose = || {
-            let what = "someone removed it";
-            self.state().lost = Some(what);
-            Err(LockError::Lost {
-                name: old.clone(),
-                what,
-            })
-        };
         if !is_there()? {
-            return lose();
+            return self.lose(&old);
         }
-        let time = clock();
+        let (time, since) = (clock(), Instant::now());
         let new = locks.write(*mode, holder, time)?;
         match is_there() {
             Ok(true) => {}
             Ok(false) => {
                 let _ = locks.storage.delete(FileKind::Lock, &new);
-                return lose();
+                return self.lose(&old);
             }
             Err(error) => {
                 let _ = locks.storage.delete(FileKind::Lock, &new);
@@ -105,6 +128,7 @@ impl Held {
             let mut state = self.state();
             state.name = new;
             state.time = time;
+            state.since = since;
         }
         // When this fails the old file stays until it is stale, which keeps others out longer than needed but
         // harms nobody.
@@ -178,6 +202,15 @@ impl LockGuard {
     /// [`LockError::Lost`] once it was removed by someone, or was not refreshed in time.
     pub fn check(&self) -> Result<(), LockError> {
         self.held.check()
+    }
+
+    /// As [`LockGuard::check`], and asks the storage whether the lock file is there. To be asked before each
+    /// removal: a process that was stopped and woke after its lock was taken over must not go on.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], or what the storage says.
+    pub fn verify(&self) -> Result<(), LockError> {
+        self.held.verify()
     }
 }
 

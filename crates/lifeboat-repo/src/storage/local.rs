@@ -183,6 +183,18 @@ impl Storage for LocalStorage {
         Ok(metadata.len())
     }
 
+    fn stored_at(
+        &self,
+        kind: FileKind,
+        name: &str,
+    ) -> Result<Option<jiff::Timestamp>, StorageError> {
+        let path = self.file_path("read", kind, name)?;
+        let metadata =
+            fs::metadata(path).map_err(|error| self.error("read", describe(kind, name), error))?;
+        let modified = metadata.modified().ok();
+        Ok(modified.and_then(|time| jiff::Timestamp::try_from(time).ok()))
+    }
+
     fn read(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, StorageError> {
         let (mut file, size) = self.open(kind, name)?;
         let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));

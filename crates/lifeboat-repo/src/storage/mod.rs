@@ -135,6 +135,19 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Bytes that can still be written, where the place knows.
     fn free_space_bytes(&self) -> Option<u64>;
 
+    /// When a file was stored, by the clock of the place it is in; `None` where the place does not tell. It need
+    /// not be true: a repository that was copied was stored when it was copied.
+    ///
+    /// # Errors
+    /// `NotFound` without such a file, where the place tells.
+    fn stored_at(
+        &self,
+        _kind: FileKind,
+        _name: &str,
+    ) -> Result<Option<jiff::Timestamp>, StorageError> {
+        Ok(None)
+    }
+
     /// Removes what interrupted writers left behind that is no file of the repository. Safe beside live
     /// writers. Returns how many were removed; a storage whose writes leave nothing behind has nothing to do.
     ///

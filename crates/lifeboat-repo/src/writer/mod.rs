@@ -68,6 +68,8 @@ impl Default for WriterOptions {
 pub struct SnapshotDraft {
     /// The moment it shows.
     pub time: Timestamp,
+    /// The snapshot before it, if there is one: what came after what does not depend on clocks then.
+    pub parent: Option<SnapshotId>,
     /// The machine.
     pub hostname: String,
     /// The user.
@@ -332,7 +334,7 @@ impl Writer {
         let mut snapshot = Snapshot {
             id: SnapshotId::from_bytes([0; 32]),
             time: draft.time,
-            parent: None,
+            parent: draft.parent,
             tree,
             paths: draft.paths,
             hostname: draft.hostname,

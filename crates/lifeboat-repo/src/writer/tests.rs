@@ -25,6 +25,7 @@ pub(crate) fn repository() -> Repository {
 
 pub(crate) fn draft() -> SnapshotDraft {
     SnapshotDraft {
+        parent: None,
         time: "2026-03-01T09:00:00.123456789Z".parse().unwrap(),
         hostname: "db1".to_owned(),
         username: "postgres".to_owned(),

@@ -59,6 +59,7 @@ pub fn writer_options(pack_size_bytes: usize) -> WriterOptions {
 
 pub fn draft(hour: u32) -> SnapshotDraft {
     SnapshotDraft {
+        parent: None,
         time: format!("2026-03-01T{hour:02}:00:00Z").parse().unwrap(),
         hostname: hostname(),
         username: "tester".to_owned(),

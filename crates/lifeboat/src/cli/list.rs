@@ -32,7 +32,7 @@ pub fn run(app: &App, args: &ListArgs) -> Result<Exit, Failure> {
     }
     let rows: Vec<(&Backup, Option<&Proof>)> = backups
         .iter()
-        .map(|backup| (backup, proofs.get(&backup.id.to_string())))
+        .map(|backup| (backup, backup.lookup(&proofs)))
         .collect();
     let items: Vec<Value> = rows
         .iter()

@@ -30,7 +30,7 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
     let backup = catalog.select(&Selector::parse(&args.id), database.as_deref())?;
     let manifest = catalog.manifest(&backup)?;
     let proofs = app.journal()?.best_proofs(repository.id())?;
-    let proof = proofs.get(&backup.id.to_string());
+    let proof = backup.lookup(&proofs);
     app.out.object(
         "show",
         &json!({ "backup": list::item(app, &backup, proof), "manifest": manifest }),

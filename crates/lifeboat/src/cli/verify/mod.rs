@@ -122,7 +122,7 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
             ProofLevel::Complete
         };
         journal.record_proof(&Proof {
-            backup: report.backup.id.to_string(),
+            backup: report.backup.first_id().to_string(),
             repository: repository.id().to_owned(),
             database: report.backup.database.clone(),
             level,

@@ -1,0 +1,316 @@
+//! Making it so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lifeboat_repo::lock::LockHolder;
+use lifeboat_repo::prune::{PruneEstimate, PruneEvent, PruneOptions, PruneReport, PruneRequest};
+use lifeboat_repo::snapshot::Snapshot;
+use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
+
+use super::{Candidate, Evidence, Health, Policy, Verdict, decide, dropped};
+use crate::catalog::{self, Backup};
+use crate::config::TimeSpan;
+use crate::event::{Event, Observer, Stage};
+use crate::journal::{Journal, JournalError, Outcome, ProofLevel, Run, RunKind};
+
+/// What shall expire.
+#[derive(Debug, Clone)]
+pub struct ExpireRequest {
+    /// What is kept.
+    pub policy: Policy,
+    /// Only this database's backups; else those of all.
+    pub database: Option<String>,
+    /// Whether data that no backup needs is removed, too.
+    pub prune: bool,
+    /// How old a database's newest backup may be before none of its backups is removed.
+    pub overdue_after: TimeSpan,
+    /// How long to wait for others that work on the repository.
+    pub patience: Duration,
+    /// This host, for the locks.
+    pub hostname: String,
+    /// The user, for the locks.
+    pub username: String,
+    /// The present.
+    pub now: Timestamp,
+    /// Set to stop. What was done by then stays done, and is consistent.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// What was decided, and what came of it.
+#[derive(Debug, Clone, Default)]
+pub struct ExpireReport {
+    /// About every backup, by database, newest first.
+    pub verdicts: Vec<Verdict>,
+    /// Of a dry run: what would be freed.
+    pub estimate: Option<PruneEstimate>,
+    /// Of a real run: what was done.
+    pub done: Option<PruneReport>,
+}
+
+/// Why nothing, or not everything, was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExpireError {
+    /// The policy keeps nothing: that is nobody's wish.
+    #[error("the policy keeps nothing")]
+    EmptyPolicy,
+    /// There is no backup of this database.
+    #[error("there is no backup of {database} in {location}")]
+    NoSuchDatabase {
+        /// The database.
+        database: String,
+        /// The repository.
+        location: String,
+    },
+    /// The repository failed, or is not in a state in which anything may be removed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The journal failed, so nobody knows whether backups do.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Decides, and changes nothing.
+///
+/// # Errors
+/// [`ExpireError`].
+pub fn plan(
+    repository: &Repository,
+    journal: &Journal,
+    request: &ExpireRequest,
+) -> Result<ExpireReport, ExpireError> {
+    let facts = Facts::gather(repository, journal, request)?;
+    let choose = |snapshots: &[Snapshot]| facts.choose(snapshots);
+    let estimate = if request.prune {
+        Some(repository.prune_estimate(&prune_request(request, &choose, &|_| ()))?)
+    } else {
+        None
+    };
+    Ok(ExpireReport {
+        verdicts: facts.verdicts,
+        estimate,
+        done: None,
+    })
+}
+
+/// Decides, and removes.
+///
+/// # Errors
+/// [`ExpireError`]; what was removed by then stays removed, and what is left is whole.
+pub fn execute(
+    repository: &Repository,
+    journal: &Journal,
+    request: &ExpireRequest,
+    observer: &dyn Observer,
+) -> Result<ExpireReport, ExpireError> {
+    let facts = Facts::gather(repository, journal, request)?;
+    let choose = |snapshots: &[Snapshot]| facts.choose(snapshots);
+    let tell = |event: PruneEvent| match event {
+        PruneEvent::Waiting(by) => observer.event(&Event::Warning {
+            message: format!("the repository is locked by {by}: waiting"),
+        }),
+        PruneEvent::Marking => observer.event(&Event::StageStarted { stage: Stage::Mark }),
+        PruneEvent::Repacking { .. } => observer.event(&Event::StageStarted {
+            stage: Stage::Repack,
+        }),
+        PruneEvent::Removing { .. } => observer.event(&Event::StageStarted {
+            stage: Stage::Remove,
+        }),
+    };
+    let asked = prune_request(request, &choose, &tell);
+    let done = if request.prune {
+        repository.prune(&asked)?
+    } else {
+        repository.forget(&asked)?
+    };
+    Ok(ExpireReport {
+        verdicts: facts.verdicts.clone(),
+        estimate: None,
+        done: Some(done),
+    })
+}
+
+fn prune_request<'a>(
+    request: &ExpireRequest,
+    choose: lifeboat_repo::prune::Choose<'a>,
+    observer: &'a (dyn Fn(PruneEvent) + Sync),
+) -> PruneRequest<'a> {
+    PruneRequest {
+        options: PruneOptions {
+            patience: request.patience,
+            interrupt: Arc::clone(&request.interrupt),
+            ..PruneOptions::default()
+        },
+        holder: LockHolder {
+            hostname: request.hostname.clone(),
+            username: request.username.clone(),
+            pid: std::process::id(),
+        },
+        clock: Arc::new(Timestamp::now),
+        choose,
+        observer,
+    }
+}
+
+/// Everything a decision is a function of, besides the snapshots.
+struct Facts<'r> {
+    repository: &'r Repository,
+    request: &'r ExpireRequest,
+    proven: BTreeSet<String>,
+    /// The last drill's word on each backup.
+    drilled: BTreeMap<String, bool>,
+    /// Of each database the last backup run that failed, with no successful one after it.
+    failed: BTreeMap<String, Run>,
+    stored: Mutex<HashMap<SnapshotId, Option<Timestamp>>>,
+    verdicts: Vec<Verdict>,
+}
+
+impl<'r> Facts<'r> {
+    fn gather(
+        repository: &'r Repository,
+        journal: &Journal,
+        request: &'r ExpireRequest,
+    ) -> Result<Self, ExpireError> {
+        if request.policy.is_empty() {
+            return Err(ExpireError::EmptyPolicy);
+        }
+        let (snapshots, damaged) = repository.snapshots()?;
+        // One that cannot be read may be the newest, or a proven one: nothing can be decided.
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error.into());
+        }
+        let proofs = journal.best_proofs(repository.id())?;
+        let proven = proofs
+            .into_iter()
+            .filter(|(_, proof)| proof.level == ProofLevel::Proven)
+            .map(|(id, _)| id)
+            .collect();
+        let (backups, _) = catalog::backups_of(snapshots.clone());
+        let names: BTreeSet<&String> = backups.iter().map(|backup| &backup.database).collect();
+        let mut failed = BTreeMap::new();
+        for name in &names {
+            if let Some(run) = last_failure(journal, repository.id(), name)? {
+                failed.insert((*name).clone(), run);
+            }
+        }
+        if let Some(database) = request
+            .database
+            .as_ref()
+            .filter(|name| !names.contains(name))
+        {
+            return Err(ExpireError::NoSuchDatabase {
+                database: database.clone(),
+                location: repository.location(),
+            });
+        }
+        let mut facts = Self {
+            repository,
+            request,
+            proven,
+            drilled: journal.last_verdicts(repository.id())?,
+            failed,
+            stored: Mutex::default(),
+            verdicts: Vec::new(),
+        };
+        facts.verdicts = facts.decide(&backups);
+        Ok(facts)
+    }
+
+    fn decide(&self, backups: &[Backup]) -> Vec<Verdict> {
+        let wanted = |backup: &&Backup| {
+            let database = self.request.database.as_ref();
+            database.is_none_or(|name| *name == backup.database)
+        };
+        let candidates: Vec<Candidate> = backups
+            .iter()
+            .filter(wanted)
+            .map(|one| self.candidate(one))
+            .collect();
+        let now = self.request.now;
+        let mut health: BTreeMap<String, Health> = BTreeMap::new();
+        for (database, run) in &self.failed {
+            // A success on another host is not in this journal, but its backup is in the repository.
+            let newer = |one: &Candidate| {
+                one.database == *database && one.time > run.started && one.time <= now
+            };
+            if !candidates.iter().any(newer) {
+                let reason = run.error.clone();
+                health.entry(database.clone()).or_default().failing =
+                    Some(reason.unwrap_or_else(|| "it ended without a word".to_owned()));
+            }
+        }
+        let request = self.request;
+        decide(
+            &candidates,
+            &request.policy,
+            &health,
+            request.overdue_after,
+            now,
+        )
+    }
+
+    fn candidate(&self, backup: &Backup) -> Candidate {
+        let name = backup.first_id().to_string();
+        // A file that was written anew tells nothing about the backup.
+        let is_first = backup.snapshot.original.is_none();
+        Candidate {
+            id: backup.id,
+            database: backup.database.clone(),
+            time: backup.time,
+            evidence: Evidence {
+                first_id: Some(backup.first_id()),
+                parent: backup.snapshot.parent,
+                stored: if is_first {
+                    self.stored_at(backup.id)
+                } else {
+                    None
+                },
+            },
+            is_proven: self.proven.contains(&name),
+            is_bad: self.drilled.get(&name) == Some(&false),
+            held: backup.held.clone(),
+        }
+    }
+
+    /// Kept, so that the second look costs no more than what is new.
+    fn stored_at(&self, id: SnapshotId) -> Option<Timestamp> {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        // A storage that cannot say is one that does not.
+        *stored
+            .entry(id)
+            .or_insert_with(|| self.repository.stored_at(id).ok().flatten())
+    }
+
+    /// The snapshots that go, of these. What an interrupted hold left beside its successor goes as well.
+    fn choose(&self, snapshots: &[Snapshot]) -> Vec<SnapshotId> {
+        let (backups, replaced) = catalog::backups_of(snapshots.to_vec());
+        let mut gone: Vec<SnapshotId> = dropped(&self.decide(&backups)).into_iter().collect();
+        gone.extend(replaced);
+        gone
+    }
+}
+
+/// The last backup run that failed, unless a later one succeeded.
+fn last_failure(
+    journal: &Journal,
+    repository: &str,
+    database: &str,
+) -> Result<Option<Run>, JournalError> {
+    let last =
+        |outcome| journal.last_run(RunKind::Backup, repository, Some(database), Some(outcome));
+    let mut worst: Option<Run> = None;
+    for outcome in [Outcome::Failed, Outcome::Vanished, Outcome::Interrupted] {
+        if let Some(run) = last(outcome)?
+            && worst
+                .as_ref()
+                .is_none_or(|worst| worst.started < run.started)
+        {
+            worst = Some(run);
+        }
+    }
+    let good = last(Outcome::Succeeded)?;
+    Ok(worst.filter(|run| good.is_none_or(|good| good.started <= run.started)))
+}
