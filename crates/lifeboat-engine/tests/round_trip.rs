@@ -35,6 +35,7 @@ impl Site {
             &InitOptions {
                 chunk_sizes: ChunkSizes::for_database_size(0),
                 scrypt: ScryptParams::cheap(),
+                lock_patience: Duration::ZERO,
                 hostname: "host".into(),
                 username: "user".into(),
                 now: Timestamp::now(),

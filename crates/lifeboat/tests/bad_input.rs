@@ -147,7 +147,7 @@ fn a_locked_repository() {
     let (_database, sandbox, _) = Sandbox::with_backup("locked");
     // restic's own exclusive lock, held for as long as a check of everything waits for its output to be read.
     let holder = exclusive_lock(&sandbox);
-    let run = sandbox.run(["backup"]).fails(11);
+    let run = sandbox.run(["backup", "--retry-lock", "1s"]).fails(11);
     assert!(
         run.stderr.contains("restic") || run.stderr.contains("lock"),
         "{run}"

@@ -23,7 +23,10 @@ use lifeboat_pg::dump::{DumpError, DumpOptions, DumpSession, Globals};
 use lifeboat_pg::migrations::{MigrationHistory, read_migrations};
 use lifeboat_pg::tools::{Tool, ToolError, ToolFinder, Tools, Wanted};
 use lifeboat_pg::wire::PgError;
-use lifeboat_repo::lock::{LockHolder, LockMode};
+use lifeboat_repo::check::{CheckOptions, CheckScope};
+use lifeboat_repo::lock::{Clock, LockGuard, LockHolder, LockInfo, LockMode, Patience};
+use lifeboat_repo::snapshot::Snapshot;
+use lifeboat_repo::storage::FileKind;
 use lifeboat_repo::writer::{SnapshotDraft, Writer, WriterOptions};
 use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
@@ -52,6 +55,8 @@ pub struct BackupRequest {
     pub slice_bytes: u64,
     /// How long to wait for the tables' locks.
     pub lock_timeout: Duration,
+    /// How long to wait while somebody removes data from the repository.
+    pub lock_patience: Duration,
     /// This host, recorded in the backup.
     pub hostname: String,
     /// The user who takes the backup, recorded in it.
@@ -141,7 +146,8 @@ fn take(
         username: request.username.clone(),
         pid: std::process::id(),
     };
-    let lock = repository.lock(LockMode::Shared, &holder, Arc::new(Timestamp::now))?;
+    let lock = patient_lock(repository, &holder, request, observer)?;
+    let parent = newest(repository, &request.database)?;
     let mut stages = Stages::new(observer);
     let session = stages.run(Stage::Snapshot, || open(request))?;
     let mut warnings = warnings(session.globals());
@@ -188,12 +194,73 @@ fn take(
         // Only now is it known that the locks and the snapshot held to the last row.
         session.finish()?;
         // A lock that somebody took for stale and removed no longer protects our packs from a prune.
-        lock.check().map_err(RepositoryError::from)?;
-        commit(writer, request, &root, manifest, warnings, started)
+        lock.verify().map_err(RepositoryError::from)?;
+        let report = commit(writer, request, &root, manifest, warnings, parent, started)?;
+        // Nobody may have taken the lock for stale between the two: then a prune may have removed what this backup
+        // counts on, and a backup with a hole must not stand.
+        if lock.verify().is_err() {
+            let snapshot = repository.find_snapshot(&report.id.to_string())?;
+            stands_after_all(repository, &snapshot, request)?;
+        }
+        Ok::<_, BackupError>(report)
     })?;
     report.stages = stages.into_times();
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// The lock, once nobody removes data any more: a prune holds the exclusive one for seconds.
+fn patient_lock(
+    repository: &Repository,
+    holder: &LockHolder,
+    request: &BackupRequest,
+    observer: &dyn Observer,
+) -> Result<LockGuard, BackupError> {
+    let tell = |by: &LockInfo| {
+        observer.event(&Event::Warning {
+            message: format!("the repository is locked by {by}: waiting"),
+        });
+    };
+    let patience = Patience {
+        most: request.lock_patience,
+        interrupt: &request.interrupt,
+        waits_for: &tell,
+    };
+    let clock: Clock = Arc::new(Timestamp::now);
+    Ok(repository.lock_patiently(LockMode::Shared, holder, &clock, patience)?)
+}
+
+/// The newest backup there is of this database: the one this one comes after, whatever the clocks say.
+fn newest(repository: &Repository, database: &str) -> Result<Option<SnapshotId>, BackupError> {
+    // A snapshot that cannot be read is in no new backup's way.
+    let (snapshots, _) = repository.snapshots()?;
+    let (backups, _) = crate::catalog::backups_of(snapshots);
+    let own = backups.into_iter().filter(|one| one.database == database);
+    Ok(own.max_by_key(|one| one.time).map(|one| one.first_id()))
+}
+
+/// After a backup whose lock was lost at the last moment: all that it needs is there, or it is removed.
+fn stands_after_all(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    request: &BackupRequest,
+) -> Result<(), BackupError> {
+    let options = CheckOptions {
+        interrupt: Arc::clone(&request.interrupt),
+        ..CheckOptions::default()
+    };
+    let check = repository.check(CheckScope::Snapshot(snapshot), &options, &|_| ())?;
+    if check.is_clean() {
+        return Ok(());
+    }
+    let name = snapshot.id.to_string();
+    repository
+        .storage()
+        .delete(FileKind::Snapshot, &name)
+        .map_err(RepositoryError::from)?;
+    Err(BackupError::Inconsistent(
+        "data was removed from the repository while the backup was made".to_owned(),
+    ))
 }
 
 /// Finds the tools for the server's version and opens the dump.
@@ -235,6 +302,7 @@ fn commit(
     root: &lifeboat_repo::tree::Directory,
     manifest: Manifest,
     warnings: Vec<String>,
+    parent: Option<SnapshotId>,
     started: Instant,
 ) -> Result<BackupReport, BackupError> {
     let newest = manifest
@@ -256,7 +324,7 @@ fn commit(
     let (snapshot, stats) = writer.commit(
         root,
         SnapshotDraft {
-            parent: None,
+            parent,
             time: manifest.snapshot_time,
             hostname: request.hostname.clone(),
             username: request.username.clone(),

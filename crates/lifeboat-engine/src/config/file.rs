@@ -71,6 +71,9 @@ pub(super) struct ConfigFile {
     pub(super) objectives: ObjectivesSection,
     /// How backups are taken.
     pub(super) backup: BackupSection,
+    /// Which backups `expire` keeps. Each database's are judged by themselves, and one rule is enough to be kept.
+    /// The `--keep-…` flags, if any is given, count instead of all of this.
+    pub(super) retention: RetentionSection,
     /// What `verify` accepts.
     pub(super) verify: VerifySection,
     /// How backups are proven by restoring them.
@@ -156,6 +159,41 @@ pub(super) struct BackupSection {
     #[schemars(with = "Option<ByteSize>")]
     #[schemars(extend("x-default" = "128MiB"))]
     pub(super) slice_size: Option<Spanned<ByteSize>>,
+}
+
+/// Which backups stay. The words mean what they mean for `restic forget`; hours, days, weeks and months are
+/// counted in UTC.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RetentionSection {
+    /// Keep the newest so many.
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "24"))]
+    pub(super) keep_last: Option<Spanned<i64>>,
+    /// For the last so many hours that have a backup, keep the newest of each hour.
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "48"))]
+    pub(super) keep_hourly: Option<Spanned<i64>>,
+    /// For the last so many days that have one, keep the newest of each day.
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "14"))]
+    pub(super) keep_daily: Option<Spanned<i64>>,
+    /// For the last so many weeks that have one, keep the newest of each week (Monday to Sunday).
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "8"))]
+    pub(super) keep_weekly: Option<Spanned<i64>>,
+    /// For the last so many months that have one, keep the newest of each month.
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "12"))]
+    pub(super) keep_monthly: Option<Spanned<i64>>,
+    /// For the last so many years that have one, keep the newest of each year.
+    #[schemars(with = "Option<u32>")]
+    #[schemars(extend("x-example" = "3"))]
+    pub(super) keep_yearly: Option<Spanned<i64>>,
+    /// Keep all that are at most so much older than the newest: `30d`, `2y5m7d3h` (years, months, days, hours).
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-default" = "`30d`, unless one of the others is set", "x-example" = "\"30d\""))]
+    pub(super) keep_within: Option<Spanned<String>>,
 }
 
 /// When a backup counts as good.

@@ -29,6 +29,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use crate::expire::Policy;
+
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use nearest::nearest;
 pub use origin::{Origin, Setting};
@@ -60,6 +62,8 @@ pub struct Config {
     pub objectives: Objectives,
     /// How backups are taken.
     pub backup: BackupSettings,
+    /// Which backups `expire` keeps.
+    pub retention: Setting<Policy>,
     /// What `verify` accepts.
     pub verify: VerifySettings,
     /// How drills run.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::file::{ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText};
+use super::file::{ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText, RetentionSection};
 use super::parse::{Lines, parse};
 use super::units::{ByteSize, TimeSpan};
 use super::{
@@ -15,6 +15,7 @@ use super::{
     Objectives, Origin, PasswordSource, RepositoryLocation, Setting, Sources, ToolSettings,
     UrlSource, VerifySettings,
 };
+use crate::expire::{Policy, Within};
 
 const RPO: TimeSpan = TimeSpan::hours(1);
 const RTO: TimeSpan = TimeSpan::hours(1);
@@ -22,6 +23,13 @@ const VERIFY_MAX_AGE: TimeSpan = TimeSpan::hours(2);
 const DRILL_MAX_AGE: TimeSpan = TimeSpan::hours(7 * 24);
 const LOCK_TIMEOUT_SECONDS: u64 = 60;
 const SLICE_SIZE: ByteSize = ByteSize::mebibytes(128);
+const KEEP_WITHIN: Within = Within {
+    years: 0,
+    months: 0,
+    days: 30,
+    hours: 0,
+};
+const KEEP_MAX: i64 = 1_000_000;
 const COMPRESSION_LEVEL: i32 = 1;
 const JOBS_MAX: i64 = 64;
 const DUMP_DIR: &str = "/backups";
@@ -71,6 +79,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
             lock_timeout: layers.or_default(file.backup.lock_timeout, lock_timeout),
             slice_size: layers.or_default(file.backup.slice_size, SLICE_SIZE),
         },
+        retention: layers.retention(file.retention),
         verify: VerifySettings {
             max_age: layers.or_default(file.verify.max_age, VERIFY_MAX_AGE),
             dumps: layers.dump_folder(),
@@ -186,6 +195,45 @@ impl Layers<'_> {
                 Setting::new(COMPRESSION_LEVEL, origin)
             }
         }
+    }
+
+    /// The policy; where no part of it is set, the default one.
+    fn retention(&mut self, section: RetentionSection) -> Setting<Policy> {
+        let mut origin = Origin::Default;
+        let mut policy = Policy::default();
+        let counts = [
+            ("keep_last", section.keep_last, &mut policy.last),
+            ("keep_hourly", section.keep_hourly, &mut policy.hourly),
+            ("keep_daily", section.keep_daily, &mut policy.daily),
+            ("keep_weekly", section.keep_weekly, &mut policy.weekly),
+            ("keep_monthly", section.keep_monthly, &mut policy.monthly),
+            ("keep_yearly", section.keep_yearly, &mut policy.yearly),
+        ];
+        for (key, value, target) in counts {
+            let Some(spanned) = value else { continue };
+            origin = self.origin(&spanned);
+            let count = spanned.into_inner();
+            match u32::try_from(count).ok().filter(|_| count <= KEEP_MAX) {
+                Some(count) => *target = count,
+                None => self.unusable(
+                    origin.clone(),
+                    format!("retention.{key} is {count}, but must be 0 to {KEEP_MAX}"),
+                ),
+            }
+        }
+        if let Some(spanned) = section.keep_within {
+            origin = self.origin(&spanned);
+            match spanned.get_ref().parse() {
+                Ok(within) => policy.within = Some(within),
+                Err(error) => {
+                    self.unusable(origin.clone(), format!("retention.keep_within: {error}"))
+                }
+            }
+        }
+        if origin == Origin::Default {
+            policy.within = Some(KEEP_WITHIN);
+        }
+        Setting::new(policy, origin)
     }
 
     fn drill_check(&mut self, check: DrillCheckSection) -> DrillCheck {

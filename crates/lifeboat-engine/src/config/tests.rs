@@ -88,6 +88,15 @@ compression_level = 3
 lock_timeout = "10s"
 slice_size = "1GiB"
 
+[retention]
+keep_last = 3
+keep_hourly = 24
+keep_daily = 7
+keep_weekly = 5
+keep_monthly = 12
+keep_yearly = 2
+keep_within = "1y2m"
+
 [verify]
 max_age = "90m"
 
@@ -125,8 +134,12 @@ prefix = ["docker", "exec", "-i", "pg"]
     assert_eq!(config.backup.compression_level.value, 3);
     assert_eq!(config.backup.slice_size.value.bytes(), 1 << 30);
     assert_eq!(
+        config.retention.value.to_string(),
+        "3 last, 24 hourly, 7 daily, 5 weekly, 12 monthly, 2 yearly, all within 1y2m"
+    );
+    assert_eq!(
         config.verify.max_age.origin.to_string(),
-        "/etc/lifeboat/lifeboat.toml:20"
+        "/etc/lifeboat/lifeboat.toml:29"
     );
     assert_eq!(config.drill.checks.len(), 2);
     assert_eq!(config.drill.checks[0].expect, Expectation::Boolean(true));
@@ -383,6 +396,23 @@ fn secrets_do_not_print() {
     // Nor in what serde and the parser say of a wrong value beside it.
     let wrong = errors("database_url = \"postgresql://u:hunter2@h/d\"\nstate_dir = 1");
     assert!(!wrong.contains("hunter"), "{wrong}");
+}
+
+#[test]
+fn retention_has_a_default_only_when_nothing_is_said() {
+    let policy = |text: &str| resolve(text, &[]).map(|config| config.retention.value.to_string());
+    assert_eq!(policy("").unwrap(), "all within 30d");
+    assert_eq!(policy("[retention]\n").unwrap(), "all within 30d");
+    assert_eq!(policy("[retention]\nkeep_daily = 7").unwrap(), "7 daily");
+    assert_eq!(policy("[retention]\nkeep_daily = 0").unwrap(), "nothing");
+    for wrong in [
+        "keep_last = -1",
+        "keep_last = 9999999",
+        "keep_within = \"30\"",
+        "keep_within = \"2w\"",
+    ] {
+        assert!(policy(&format!("[retention]\n{wrong}")).is_err(), "{wrong}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use lifeboat_engine::history;
 use lifeboat_engine::journal::RunKind;
 use serde_json::json;
 
-use super::{DatabaseArg, jobs};
+use super::{DatabaseArg, LockArg, jobs};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,6 +24,8 @@ pub struct BackupArgs {
     /// Read over this many connections (default: one more than processors, at most 8).
     #[arg(long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub lock: LockArg,
 }
 
 /// Runs it.
@@ -40,6 +42,7 @@ pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
         compression_level: settings.compression_level.value,
         slice_bytes: settings.slice_size.value.bytes(),
         lock_timeout: settings.lock_timeout.value.duration(),
+        lock_patience: args.lock.patience(),
         hostname: app::hostname(),
         username: app.username(),
         interrupt: Arc::clone(&app.interrupt),

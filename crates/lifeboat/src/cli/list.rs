@@ -70,6 +70,8 @@ pub fn item(app: &App, backup: &Backup, proof: Option<&Proof>) -> Value {
         "server_version_num": summary.map(|summary| summary.server_version_num),
         "migration": summary.and_then(|summary| summary.migration.clone()),
         "migration_trouble": summary.map(|summary| summary.migration_trouble),
+        "held": backup.held,
+        "first_id": backup.first_id().to_string(),
         "proof": proof.map(|proof| json!({ "level": proof.level, "at": proof.at, "how": proof.how })),
     })
 }
@@ -113,6 +115,11 @@ fn drawn(app: &App, rows: &[(&Backup, Option<&Proof>)]) -> String {
                     format!("{} {}", proof.level.name(), human::time(proof.at))
                 }
                 proof => proof_word(*proof).to_owned(),
+            };
+            let proof = if backup.held.is_some() {
+                format!("{proof}, held")
+            } else {
+                proof
             };
             vec![
                 backup.id.short().to_string(),

@@ -5,7 +5,9 @@ mod check;
 pub mod completions;
 mod demo;
 mod drill;
+mod expire;
 mod export;
+mod hold;
 mod init;
 mod list;
 mod restore;
@@ -15,8 +17,10 @@ mod verify;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use lifeboat_engine::config::TimeSpan;
 
 use crate::app::App;
 use crate::exit::Exit;
@@ -90,6 +94,12 @@ pub enum Command {
     Drill(drill::DrillArgs),
     /// Write a backup as a custom-format file for pg_restore.
     Export(export::ExportArgs),
+    /// Apply the retention policy, then remove the data that no backup needs.
+    Expire(expire::ExpireArgs),
+    /// Keep a backup from expiring.
+    Hold(hold::HoldArgs),
+    /// Let a held backup expire again.
+    Unhold(hold::UnholdArgs),
     /// Hold the objectives against reality.
     Status(status::StatusArgs),
     /// See all of it on a throwaway server, in two minutes.
@@ -114,6 +124,9 @@ impl Command {
             Self::Restore(args) => restore::run(app, args),
             Self::Drill(args) => drill::run(app, args),
             Self::Export(args) => export::run(app, args),
+            Self::Expire(args) => expire::run(app, args),
+            Self::Hold(args) => hold::run(app, args),
+            Self::Unhold(args) => hold::run_unhold(app, args),
             Self::Status(args) => status::run(app, args),
             Self::Demo(args) => demo::run(app, args).map(|()| Exit::Done),
             Self::Completions(args) => completions::run(args).map(|()| Exit::Done),
@@ -154,6 +167,21 @@ impl DatabaseArg {
     /// The name, if one was given.
     pub fn name(&self) -> Option<&str> {
         self.database.as_deref()
+    }
+}
+
+/// Waits for others that work on the repository.
+#[derive(Debug, Clone, Args)]
+pub struct LockArg {
+    /// Wait this long for others that work on the repository before giving up with exit code 11.
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub retry_lock: TimeSpan,
+}
+
+impl LockArg {
+    /// How long to wait.
+    pub fn patience(&self) -> Duration {
+        self.retry_lock.duration()
     }
 }
 

@@ -114,6 +114,12 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
             None => "taken, not verified yet".to_owned(),
         },
     ));
+    if backup.first_id() != backup.id {
+        facts.push(("first ID", backup.first_id().to_string()));
+    }
+    if let Some(reason) = &backup.held {
+        facts.push(("held", reason.clone()));
+    }
     for warning in &manifest.warnings {
         facts.push(("warning", warning.clone()));
     }

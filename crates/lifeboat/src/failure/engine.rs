@@ -4,7 +4,9 @@ use lifeboat_engine::backup::BackupError;
 use lifeboat_engine::catalog::CatalogError;
 use lifeboat_engine::drill::DrillError;
 use lifeboat_engine::event::Stage;
+use lifeboat_engine::expire::ExpireError;
 use lifeboat_engine::export::ExportError;
+use lifeboat_engine::hold::HoldError;
 use lifeboat_engine::journal::JournalError;
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_engine::status::StatusError;
@@ -284,6 +286,44 @@ impl From<ExportError> for Failure {
             ExportError::Damaged { .. } => Self::of(Exit::BadData, &error)
                 .hint("`lifeboat verify --read-data` names all that is damaged"),
             ExportError::Io { .. } => Self::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<ExpireError> for Failure {
+    fn from(error: ExpireError) -> Self {
+        match error {
+            ExpireError::Repository(error) => {
+                let mut failure: Self = error.into();
+                if failure.exit == Exit::BadData {
+                    failure.hints.insert(
+                        0,
+                        "nothing is removed from a repository in which something is missing or damaged"
+                            .to_owned(),
+                    );
+                }
+                failure
+            }
+            ExpireError::Journal(error) => error.into(),
+            ExpireError::EmptyPolicy => Self::of(Exit::Usage, &error)
+                .hint("say what to keep, such as `--keep-within 30d` or `keep_within = \"30d\"` under `[retention]`"),
+            ExpireError::NoSuchDatabase { .. } => {
+                Self::of(Exit::Usage, &error).hint("`lifeboat list` shows which databases have backups")
+            }
+        }
+    }
+}
+
+impl From<HoldError> for Failure {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Catalog(error) => error.into(),
+            HoldError::Repository(error) => error.into(),
+            HoldError::NoReason => Self::of(Exit::Usage, &error)
+                .hint("`--reason \"before the migration to 2.0\"`: whoever finds it in a year will want to know"),
+            HoldError::NotHeld(_) => {
+                Self::of(Exit::Usage, &error).hint("`lifeboat hold --list` shows those that are")
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod processes;
 pub mod pty;
 pub mod restic;
 pub mod running;
+pub mod small_disk;
 pub mod sql;
 
 use std::ffi::{OsStr, OsString};

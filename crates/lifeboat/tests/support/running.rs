@@ -48,6 +48,13 @@ impl Run {
         self
     }
 
+    /// Asserts this exit code and nothing more.
+    #[track_caller]
+    pub fn code_is(self, code: i32) -> Run {
+        assert!(self.code == code, "this had to exit {code}\n{self}");
+        self
+    }
+
     /// Asserts this exit code and what every failure owes its user: one line of fact, then hints.
     #[track_caller]
     pub fn fails(self, code: i32) -> Run {

@@ -183,6 +183,7 @@ impl Demo<'_> {
             compression_level: 1,
             slice_bytes: 128 << 20,
             lock_timeout: std::time::Duration::from_secs(30),
+            lock_patience: std::time::Duration::ZERO,
             hostname: hostname(),
             username: self.app.username(),
             interrupt: Arc::clone(&self.app.interrupt),
