@@ -39,6 +39,9 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "verify" -d 'Check
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "restore" -d 'Restore a backup, by default into a new database beside the old one'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "drill" -d 'Prove a backup: restore it into a scratch server, compare, measure, remove'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write a backup as a custom-format file for pg_restore'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply the retention policy, then remove the data that no backup needs'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "unhold" -d 'Let a held backup expire again'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "status" -d 'Hold the objectives against reality'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "demo" -d 'See all of it on a throwaway server, in two minutes'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -56,6 +59,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s v -l verbose
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l jobs -d 'Read over this many connections (default: one more than processors, at most 8)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s q -l quiet -d 'Say only what went wrong'
@@ -115,6 +119,38 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l json -d 'Pr
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-last -d 'Keep the newest N' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-hourly -d 'Keep the newest of each of the last N hours that have one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-daily -d 'Keep the newest of each of the last N days that have one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-weekly -d 'Keep the newest of each of the last N weeks that have one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-monthly -d 'Keep the newest of each of the last N months that have one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-yearly -d 'Keep the newest of each of the last N years that have one' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-within -d 'Keep all that are at most so much older than the newest: 30d, 2y5m7d3h (years, months, days, hours)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s n -l dry-run -d 'Only show what would be done'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l no-prune -d 'Remove backups from the list, but leave their data for a later run'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l reason -d 'Why it must not expire' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l list -d 'List the backups that are held, and why'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'

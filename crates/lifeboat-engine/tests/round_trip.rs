@@ -35,7 +35,6 @@ impl Site {
             &InitOptions {
                 chunk_sizes: ChunkSizes::for_database_size(0),
                 scrypt: ScryptParams::cheap(),
-                lock_patience: Duration::ZERO,
                 hostname: "host".into(),
                 username: "user".into(),
                 now: Timestamp::now(),
@@ -51,6 +50,7 @@ impl Site {
 
     fn backup(&self) -> backup::BackupReport {
         let request = BackupRequest {
+            lock_patience: Duration::ZERO,
             database: "app".into(),
             conninfo: self.conninfo.clone(),
             tools: self.tools.clone(),

@@ -125,6 +125,9 @@ pub enum RepositoryError {
     /// No lock could be had, or one did not hold.
     #[error(transparent)]
     Lock(LockError),
+    /// Others removed files at the same time, again and again.
+    #[error("others keep removing files from the repository at the same time")]
+    Contended,
     /// Something could not be put into the form the format asks for.
     #[error("could not be encoded: {what}")]
     Encode {

@@ -115,7 +115,10 @@ fn what_goes_and_what_stays() {
         number(&done["pruned"], "bytes_unreferenced"),
     );
     assert!(unreferenced <= 0.05 * left, "{done:#}");
-    assert_eq!(sandbox.listed(), [1, 3, 4, 5].map(|n: usize| ids[n].clone()));
+    assert_eq!(
+        sandbox.listed(),
+        [1, 3, 4, 5].map(|n: usize| ids[n].clone())
+    );
     assert_eq!(sandbox.restic_is_content().len(), 4);
     sandbox.run(["verify", "--read-data"]).ok();
     // The proven one can still be proven, the oldest that is left restored.
@@ -282,11 +285,11 @@ fn struck(name: &str, calls: &str, action: &str) {
     copy.finish(traced(&copy, &["-o", log.to_str().unwrap(), "-e", &trace]))
         .ok();
     let count = fs::read_to_string(&log).unwrap().lines().count();
-    assert!(count > 20, "{count} {calls}");
+    assert!(count > 12, "{count} {calls}");
     let stride = if std::env::var_os("LIFEBOAT_TORTURE").is_some() {
         1
     } else {
-        count / 7
+        (count / 5).max(1)
     };
     for when in (1..=count).step_by(stride) {
         let copy = copied(&sandbox);
@@ -405,10 +408,12 @@ fn a_full_disk() {
     inside(&sandbox, &["sh", "-c", &fill]);
     sandbox.run(["backup"]).fails(1).says("space");
     let before = free(&sandbox);
-    let run = sandbox.run(["expire", "--keep-last", "3", "--json"]);
-    // The last backup failed, for the want of the very room: nothing may go.
-    assert_eq!(run.code, 0, "{run}");
-    assert_eq!(actions(&run.json("expire"), "drop").len(), 0);
+    // The last backup failed, for the want of the very room: nothing may go, and there is none for a lock.
+    sandbox
+        .run(["expire", "--keep-last", "3"])
+        .fails(1)
+        .says("space");
+    assert_eq!(sandbox.listed().len(), 8);
     // Elsewhere nobody knows of that, and on this host an operator may put the journal out of the way.
     let stateless = |args: &[&str]| {
         sandbox.run_with(args.iter().copied(), |command| {

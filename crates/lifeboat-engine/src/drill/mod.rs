@@ -359,7 +359,7 @@ pub fn remember_failure(
         return Ok(());
     };
     journal.record_drill(&journal::Drill {
-        backup: backup.id.to_string(),
+        backup: backup.first_id().to_string(),
         repository: repository.to_owned(),
         database: backup.database,
         started: request.now,

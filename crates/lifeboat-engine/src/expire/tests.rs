@@ -160,8 +160,8 @@ fn back_dated_ones_push_nobody_out() {
         one.evidence.stored = Some(one.time + SignedDuration::from_mins(1));
     }
     let before = kept(&healthy(&all, &daily, now));
-    // Somebody with a stolen key adds one to each day, later than the last true one of that day.
-    for day in 2..9u64 {
+    // Somebody with a stolen key adds one to each day but the last, later than the last true one of that day.
+    for day in 3..9u64 {
         let mut fake = candidate(
             1000 + day,
             at(&format!("2026-03-{:02}T23:59:59Z", 31 - day)),

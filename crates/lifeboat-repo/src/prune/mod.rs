@@ -150,18 +150,18 @@ impl Repository {
     ///
     /// # Errors
     /// `Damaged` or `MissingBlob` when a snapshot that stays cannot be read, with nothing removed; `Locked` when
-    /// waiting for others was in vain, `Lock` when the own lock was lost, `Interrupted`, or what the storage says.
+    /// waiting for others was in vain, `Contended` when they were too busy, `Lock` when the own lock was lost, `Interrupted`, or what the storage says.
     pub fn prune(&self, request: &PruneRequest<'_>) -> Result<PruneReport, RepositoryError> {
         let mut report = PruneReport::default();
-        let mut may_repack = true;
-        for _ in 0..MOST_ATTEMPTS {
+        let mut attempts = 0;
+        let mut is_second_pass = false;
+        loop {
             let shared = self.lock_or_make_room(request, LockMode::Shared, &mut report)?;
             (request.observer)(PruneEvent::Marking);
             let mut survey = Survey::take(self, request)?;
             let mut plan = Plan::make(&survey, &request.options);
-            let room = self.storage().free_space_bytes();
-            let is_short = may_repack && plan.needs_more_than(room);
-            if !may_repack || is_short {
+            let is_short = plan.needs_more_than(self.storage().free_space_bytes());
+            if is_short {
                 plan.forget_repacking();
             }
             let moved = repack::repack(self, &survey, &plan, request, &shared)?;
@@ -181,21 +181,21 @@ impl Repository {
             )?;
             drop(exclusive);
             if swept.is_outdated {
+                attempts += 1;
+                if attempts == MOST_ATTEMPTS {
+                    return Err(RepositoryError::Contended);
+                }
                 continue;
             }
-            let fell_short = is_short || moved.fell_short || swept.fell_short;
-            // What was freed may be room enough for the copying that was left out. Once: a disk that others fill
-            // at the same time is not chased.
-            if fell_short && may_repack && report.packs_removed > 0 {
-                may_repack = !moved.fell_short && !swept.fell_short;
-                if may_repack && !plan.needs_more_than(self.storage().free_space_bytes()) {
-                    continue;
-                }
+            report.short_of_room = is_short || moved.fell_short || swept.fell_short;
+            // What was freed may be room enough for what was left out. Asked once: a disk that others fill at the
+            // same time is not chased.
+            let has_room = !plan.needs_more_than(self.storage().free_space_bytes());
+            let again = report.short_of_room && has_room && report.packs_removed > 0;
+            if !again || std::mem::replace(&mut is_second_pass, true) {
+                return Ok(report);
             }
-            report.short_of_room = fell_short;
-            return Ok(report);
         }
-        Ok(report)
     }
 
     /// Removes the snapshots that `request.choose` names, and nothing else.

@@ -236,7 +236,12 @@ fn explain(app: &App, report: &ExpireReport, request: &ExpireRequest) {
     if report.verdicts.is_empty() {
         return;
     }
-    app.out.report(&drawn(app, &report.verdicts));
+    let drawn = drawn(app, &report.verdicts);
+    if report.done.is_some() {
+        app.out.report(&drawn);
+    } else {
+        app.out.data(&drawn);
+    }
 }
 
 fn databases(report: &ExpireReport) -> BTreeSet<&String> {
@@ -298,7 +303,7 @@ fn finish(app: &App, report: &ExpireReport, args: &ExpireArgs, seconds: f64) {
         let freed = report.estimate.map_or_else(String::new, |estimate| {
             format!(", {} would be free", human::bytes(estimate.bytes))
         });
-        app.out.report(&format!(
+        app.out.data(&format!(
             "\n{} would go, {kept} stay{freed}; nothing was changed",
             human::plural(dropped, "backup")
         ));

@@ -65,6 +65,7 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
         RepositoryError::Locked { by } => failure
             .hint(format!("wait for process {} on {} to end; a lock that nobody refreshes counts for nothing after 30 minutes", by.holder.pid, by.holder.hostname))
             .hint("`restic unlock` removes the locks of processes that are gone"),
+        RepositoryError::Contended => failure.hint("run it again when no other `expire` or `restic prune` runs"),
         RepositoryError::NoKey { .. } | RepositoryError::DamagedKey { .. } => failure
             .hint("put back `keys/` from a copy of the repository: without a key nobody can read it"),
         RepositoryError::DamagedConfig { .. } => {
