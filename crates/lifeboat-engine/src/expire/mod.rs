@@ -1,7 +1,7 @@
 //! Retention: which backups go, and why each of the others stays.
 //!
 //! [`decide`] is pure. It lays the policy over the backups of each database, and over the policy the rules that
-//! hold whatever the policy says: [`Rule`] has them all. [`execute`] makes it so: the decision is made once to
+//! hold whatever the policy says: [`Rule`] has them all. [`execute()`] makes it so: the decision is made once to
 //! show and to plan, and once more under the repository's exclusive lock with what there is then; only what both
 //! name goes.
 

@@ -1,9 +1,9 @@
 //! Pruning: removing snapshots, and what no snapshot needs any more.
 //!
 //! Two phases. The first works beside backups, under a shared lock: it reads every tree of every snapshot that
-//! stays ([`mark`]), decides which packs go ([`plan`]) and copies what is still needed out of packs that are
-//! mostly not ([`repack`]); all it does to the repository is to add packs and index files. The second
-//! ([`sweep`]) takes the exclusive lock, so that no backup is under way, looks again at everything that may have
+//! stays (`mark`), decides which packs go (`plan`) and copies what is still needed out of packs that are
+//! mostly not (`repack`); all it does to the repository is to add packs and index files. The second
+//! (`sweep`) takes the exclusive lock, so that no backup is under way, looks again at everything that may have
 //! changed, and only then removes: snapshots, index files once their successors are durable, packs once no
 //! index lists them.
 //!
