@@ -313,7 +313,10 @@ fn struck(name: &str, calls: &str, action: &str) {
         expire(&copy, &["--keep-last", "1"]);
         assert_eq!(copy.listed(), ids[3..], "{inject}");
         copy.run(["verify", "--read-data"]).ok();
-        assert_eq!(locks(&copy), 0, "{inject}");
+        // A half-written one is no lock, and is swept once it is certain that nobody writes it any more.
+        let held = entries(&copy.repository().join("locks"));
+        let is_lock = |path: &&std::path::PathBuf| path.extension().is_none();
+        assert_eq!(held.iter().filter(is_lock).count(), 0, "{inject}");
     }
 }
 
