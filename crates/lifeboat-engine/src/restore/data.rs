@@ -71,7 +71,7 @@ pub(super) fn load_tables(
     let reader = catalog.reader()?;
     let options = load_options(plan, request);
 
-    run_threads(request, tables.len(), |stop| {
+    run_threads(request, queue.len(), |stop| {
         let mut loader = Loader::open(&plan.target.conninfo, &options)?;
         while !stop.load(Ordering::Acquire) {
             let Some(piece) = queue.take() else {

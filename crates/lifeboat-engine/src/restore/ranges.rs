@@ -55,6 +55,12 @@ impl RangeQueue {
         }
     }
 
+    /// How many pieces are still to be handed out.
+    pub(crate) fn len(&self) -> usize {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.iter().map(|table| table.pending.len()).sum()
+    }
+
     /// The next piece, and a worker counted on its table until [`done`](Self::done).
     pub(crate) fn take(&self) -> Option<Piece> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +93,7 @@ mod tests {
     #[test]
     fn every_byte_is_handed_out_once_and_in_order() {
         let queue = RangeQueue::new(&[10, 0, 25], 10);
+        assert_eq!(queue.len(), 5);
         let mut seen = vec![Vec::new(); 3];
         while let Some(piece) = queue.take() {
             seen[piece.table].push(piece.bytes.clone());
