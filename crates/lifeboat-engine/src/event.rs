@@ -154,7 +154,7 @@ impl Stage {
             Self::Create => "creating the database",
             Self::Clean => "dropping what will be restored",
             Self::PreData => "creating types, functions and tables",
-            Self::Data => "loading rows and building indexes",
+            Self::Data => "loading rows",
             Self::Rest => "setting sequences and large objects",
             Self::PostData => "building indexes, constraints and triggers",
             Self::Analyze => "gathering planner statistics",

@@ -78,8 +78,6 @@ impl Site {
             jobs: 3,
             keep_owner: true,
             leave_out_subscriptions: false,
-            // Nearly all of the awkward tables, but not two thousand runs of `pg_restore`.
-            early_index_bytes: 100,
             read_back: true,
             tools: self.tools.clone(),
             now: Timestamp::now(),

@@ -188,7 +188,6 @@ pub fn execute(
         // A scratch server has the roles of the backup; elsewhere whoever drills owns what is restored.
         keep_owner: place.is_scratch(),
         leave_out_subscriptions: !place.is_scratch(),
-        early_index_bytes: restore::EARLY_INDEX_BYTES,
         read_back: true,
         tools: place.tools().clone(),
         now: request.now,

@@ -3,19 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lifeboat_pg::archive::{Archive, CopyTarget};
+use lifeboat_pg::archive::CopyTarget;
 use lifeboat_pg::census::RowCensus;
 use lifeboat_pg::dump::TableName;
 use lifeboat_pg::load::{
-    DataSource, LoadError, LoadFailure, LoadOptions, Loader, ReadBack, RestoreMessages, TableSlice,
-    data_bytes,
+    DataSource, LoadError, LoadFailure, LoadOptions, Loader, ReadBack, TableSlice, data_bytes,
 };
 use lifeboat_repo::RepositoryError;
 use lifeboat_repo::reader::FileReader;
 use lifeboat_repo::tree::FileContent;
 
 use super::compare::{TableComparison, compare_tables};
-use super::early::EarlyIndexes;
 use super::plan::RestorePlan;
 use super::ranges::{Piece, RangeQueue};
 use super::sessions::{lock, run_threads};
@@ -40,14 +38,11 @@ struct LoadTable<'p> {
     content: FileContent,
 }
 
-/// Loads the rows of the plan's tables; returns what was loaded of each, in the plan's order. A session that finds
-/// no more rows to load has `build` build indexes.
+/// Loads the rows of the plan's tables; returns what was loaded of each, in the plan's order.
 pub(super) fn load_tables(
     catalog: &Catalog<'_>,
     plan: &RestorePlan,
     request: &RestoreRequest,
-    early: &EarlyIndexes,
-    build: &(dyn Fn(&Archive) -> Result<RestoreMessages, LoadError> + Sync),
     observer: &dyn Observer,
 ) -> Result<Vec<TableComparison>, RestoreError> {
     let tables: Vec<LoadTable<'_>> = plan
@@ -74,11 +69,7 @@ pub(super) fn load_tables(
     run_threads(request, queue.len(), |stop| {
         let mut loader = Loader::open(&plan.target.conninfo, &options)?;
         while !stop.load(Ordering::Acquire) {
-            let Some(piece) = queue.take() else {
-                let Some(indexes) = early.take() else { break };
-                early.told(build(&indexes)?);
-                continue;
-            };
+            let Some(piece) = queue.take() else { break };
             let Some(table) = tables.get(piece.table) else {
                 break;
             };
@@ -114,7 +105,6 @@ pub(super) fn load_tables(
                 *sum += rows.census;
             }
             if queue.done(&piece) {
-                early.ready(piece.table, table.record.size_bytes);
                 observer.event(&Event::TableFinished {
                     table: table.name.clone(),
                     rows: table.record.census.rows(),

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::analyze::analyze;
 use super::compare::{Comparison, Depth, TableComparison};
-use super::early::EarlyIndexes;
 use super::passes::passes;
 use super::plan::{RestorePlan, connect_to_any, database_settings, refuse_unsafe};
 use super::{RestoreError, RestoreRequest, Target, What, data};
@@ -178,21 +177,17 @@ impl Run<'_> {
                 run.definitions(&run.plan.toc.with_sections(&[Section::PreData]), 1)
             })?;
         }
-        let early = EarlyIndexes::new(self.plan, self.request.early_index_bytes);
         let mut tables = Vec::new();
         let mut large_objects = None;
         if what != What::SchemaOnly {
             tables = self.stage(stages, Stage::Data, |run| {
-                let pg_restore = run.pg_restore(1);
-                let build = |indexes: &Archive| pg_restore.run(&run.tools, indexes);
-                data::load_tables(run.catalog, run.plan, run.request, &early, &build, observer)
+                data::load_tables(run.catalog, run.plan, run.request, observer)
             })?;
             large_objects = self.stage(stages, Stage::Rest, Self::rest)?;
         }
         // Of a restore of rows alone, this is the refreshing of materialized views.
         self.stage(stages, Stage::PostData, |run| {
-            let (post_data, messages) = early.rest();
-            run.take_messages(messages);
+            let post_data = run.plan.toc.with_sections(&[Section::PostData]);
             for (archive, jobs) in passes(&post_data, run.request.jobs) {
                 run.definitions(&archive, jobs)?;
             }

@@ -13,7 +13,6 @@
 mod analyze;
 mod compare;
 mod data;
-mod early;
 mod execute;
 mod passes;
 mod plan;
@@ -40,10 +39,6 @@ pub use target::LiveConnection;
 use crate::catalog::{CatalogError, Selector};
 use crate::event::Stage;
 
-/// What [`RestoreRequest::early_index_bytes`] should be: the indexes of a smaller table are built sooner than
-/// `pg_restore` starts.
-pub const EARLY_INDEX_BYTES: u64 = 32 << 20;
-
 /// What to restore, and where to.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
@@ -59,9 +54,6 @@ pub struct RestoreRequest {
     pub what: What,
     /// How many sessions load rows and build indexes.
     pub jobs: usize,
-    /// Tables of at least this many bytes get their indexes as soon as their rows are there and a session has nothing
-    /// else to load, smaller ones when all rows are.
-    pub early_index_bytes: u64,
     /// Whether objects get the owners they had; otherwise whoever restores owns them.
     pub keep_owner: bool,
     /// Whether subscriptions are left out. A database with one, even a disabled one, cannot be dropped, and

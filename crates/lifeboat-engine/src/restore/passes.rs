@@ -45,7 +45,7 @@ pub(super) fn passes(post_data: &Archive, jobs: usize) -> Vec<(Archive, usize)> 
 }
 
 /// What every run needs to know of the archive's text: its encoding and the like.
-pub(super) fn is_setting(entry: &TocEntry) -> bool {
+fn is_setting(entry: &TocEntry) -> bool {
     ["ENCODING", "STDSTRINGS", "SEARCHPATH"]
         .iter()
         .any(|kind| entry.is(kind))

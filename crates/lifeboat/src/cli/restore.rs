@@ -143,7 +143,6 @@ fn request(app: &App, args: &RestoreArgs) -> Result<RestoreRequest, Failure> {
         jobs: app.jobs(args.jobs),
         keep_owner: args.owner,
         leave_out_subscriptions: false,
-        early_index_bytes: restore::EARLY_INDEX_BYTES,
         read_back: false,
         tools: app.tools(),
         now: app.now(),

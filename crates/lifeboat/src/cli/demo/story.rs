@@ -286,7 +286,6 @@ impl Demo<'_> {
             jobs: self.app.jobs(None),
             keep_owner: false,
             leave_out_subscriptions: false,
-            early_index_bytes: restore::EARLY_INDEX_BYTES,
             read_back: true,
             tools: self.tools.clone(),
             now: self.app.now(),
