@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use lifeboat_repo::lock::{LockHolder, LockInfo, LockMode, Patience};
+use lifeboat_repo::lock::LockMode;
 use lifeboat_repo::{Repository, RepositoryError};
 
 use crate::catalog::{Backup, Catalog, CatalogError, HOLD_REASON_TAG, HOLD_TAG, Selector};
-use crate::event::{Event, Observer};
+use crate::event::Observer;
+use crate::locking;
 
 /// Who changes a hold.
 #[derive(Debug, Clone)]
@@ -69,23 +69,14 @@ pub fn execute(
     if reason.as_ref().is_some_and(String::is_empty) {
         return Err(HoldError::NoReason);
     }
-    let holder = LockHolder {
-        hostname: request.hostname.clone(),
-        username: request.username.clone(),
-        pid: std::process::id(),
-    };
-    let tell = |by: &LockInfo| {
-        observer.event(&Event::Warning {
-            message: format!("the repository is locked by {by}: waiting"),
-        });
-    };
-    let patience = Patience {
-        most: request.patience,
-        interrupt: &request.interrupt,
-        waits_for: &tell,
-    };
-    let clock: lifeboat_repo::lock::Clock = Arc::new(Timestamp::now);
-    let lock = repository.lock_patiently(LockMode::Exclusive, &holder, &clock, patience)?;
+    let lock = locking::lock(
+        repository,
+        LockMode::Exclusive,
+        (&request.hostname, &request.username),
+        request.patience,
+        &request.interrupt,
+        observer,
+    )?;
     let catalog = Catalog::new(repository);
     let backup = catalog.select(&request.selector, request.database.as_deref())?;
     if reason.is_none() && backup.held.is_none() {

@@ -15,6 +15,7 @@ pub mod export;
 pub mod history;
 pub mod hold;
 pub mod journal;
+mod locking;
 pub mod manifest;
 pub mod objectives;
 pub mod readiness;

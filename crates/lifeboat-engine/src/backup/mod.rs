@@ -24,14 +24,14 @@ use lifeboat_pg::migrations::{MigrationHistory, read_migrations};
 use lifeboat_pg::tools::{Tool, ToolError, ToolFinder, Tools, Wanted};
 use lifeboat_pg::wire::PgError;
 use lifeboat_repo::check::{CheckOptions, CheckScope};
-use lifeboat_repo::lock::{Clock, LockGuard, LockHolder, LockInfo, LockMode, Patience};
-use lifeboat_repo::snapshot::Snapshot;
-use lifeboat_repo::storage::FileKind;
+use lifeboat_repo::lock::LockMode;
+use lifeboat_repo::storage::{FileKind, StorageErrorKind};
 use lifeboat_repo::writer::{SnapshotDraft, Writer, WriterOptions};
 use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
 use crate::catalog::{BackupSummary, DATABASE_TAG, TAG};
 use crate::event::{Event, Observer, Stage, StageTime, Stages};
+use crate::locking;
 use crate::manifest::Manifest;
 
 /// PostgreSQL's usual page size. Servers built with another one only get other slices.
@@ -141,12 +141,14 @@ fn take(
     observer: &dyn Observer,
 ) -> Result<BackupReport, BackupError> {
     let started = Instant::now();
-    let holder = LockHolder {
-        hostname: request.hostname.clone(),
-        username: request.username.clone(),
-        pid: std::process::id(),
-    };
-    let lock = patient_lock(repository, &holder, request, observer)?;
+    let lock = locking::lock(
+        repository,
+        LockMode::Shared,
+        (&request.hostname, &request.username),
+        request.lock_patience,
+        &request.interrupt,
+        observer,
+    )?;
     let parent = newest(repository, &request.database)?;
     let mut stages = Stages::new(observer);
     let session = stages.run(Stage::Snapshot, || open(request))?;
@@ -199,35 +201,13 @@ fn take(
         // Nobody may have taken the lock for stale between the two: then a prune may have removed what this backup
         // counts on, and a backup with a hole must not stand.
         if lock.verify().is_err() {
-            let snapshot = repository.find_snapshot(&report.id.to_string())?;
-            stands_after_all(repository, &snapshot, request)?;
+            stands_after_all(repository, report.id, request)?;
         }
         Ok::<_, BackupError>(report)
     })?;
     report.stages = stages.into_times();
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// The lock, once nobody removes data any more: a prune holds the exclusive one for seconds.
-fn patient_lock(
-    repository: &Repository,
-    holder: &LockHolder,
-    request: &BackupRequest,
-    observer: &dyn Observer,
-) -> Result<LockGuard, BackupError> {
-    let tell = |by: &LockInfo| {
-        observer.event(&Event::Warning {
-            message: format!("the repository is locked by {by}: waiting"),
-        });
-    };
-    let patience = Patience {
-        most: request.lock_patience,
-        interrupt: &request.interrupt,
-        waits_for: &tell,
-    };
-    let clock: Clock = Arc::new(Timestamp::now);
-    Ok(repository.lock_patiently(LockMode::Shared, holder, &clock, patience)?)
 }
 
 /// The newest backup there is of this database: the one this one comes after, whatever the clocks say.
@@ -239,28 +219,34 @@ fn newest(repository: &Repository, database: &str) -> Result<Option<SnapshotId>,
     Ok(own.max_by_key(|one| one.time).map(|one| one.first_id()))
 }
 
-/// After a backup whose lock was lost at the last moment: all that it needs is there, or it is removed.
+/// After a backup whose lock was lost at the last moment: all that it needs is there, or it is removed. Also when
+/// that cannot be told: a run that fails leaves no backup.
 fn stands_after_all(
     repository: &Repository,
-    snapshot: &Snapshot,
+    id: SnapshotId,
     request: &BackupRequest,
 ) -> Result<(), BackupError> {
+    let name = id.to_string();
     let options = CheckOptions {
         interrupt: Arc::clone(&request.interrupt),
         ..CheckOptions::default()
     };
-    let check = repository.check(CheckScope::Snapshot(snapshot), &options, &|_| ())?;
-    if check.is_clean() {
-        return Ok(());
+    let check = repository
+        .find_snapshot(&name)
+        .and_then(|snapshot| repository.check(CheckScope::Snapshot(&snapshot), &options, &|_| ()));
+    let reason = match check {
+        Ok(check) if check.is_clean() => return Ok(()),
+        Ok(_) => BackupError::Inconsistent(
+            "data was removed from the repository while the backup was made".to_owned(),
+        ),
+        Err(error) => error.into(),
+    };
+    match repository.storage().delete(FileKind::Snapshot, &name) {
+        Err(error) if error.kind() != StorageErrorKind::NotFound => {
+            Err(RepositoryError::from(error).into())
+        }
+        _ => Err(reason),
     }
-    let name = snapshot.id.to_string();
-    repository
-        .storage()
-        .delete(FileKind::Snapshot, &name)
-        .map_err(RepositoryError::from)?;
-    Err(BackupError::Inconsistent(
-        "data was removed from the repository while the backup was made".to_owned(),
-    ))
 }
 
 /// Finds the tools for the server's version and opens the dump.
