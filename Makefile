@@ -15,7 +15,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: demo test test-matrix bench check build install setup
 
-build: setup
+build:
+	@scripts/setup build
 	cargo build --release --locked --package lifeboat
 
 demo: build

@@ -18,6 +18,7 @@ pub mod awkward;
 mod database;
 pub mod faulty_storage;
 mod installed;
+pub mod remote;
 mod server;
 mod sql;
 pub mod storage_conformance;

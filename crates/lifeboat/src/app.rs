@@ -22,7 +22,7 @@ use crate::cli::{ConfigUse, GlobalArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::secrets;
+use crate::{remote, secrets};
 
 /// The process, as far as commands may know it.
 #[derive(Debug)]
@@ -167,7 +167,16 @@ impl App {
             self.warn_of_readers("the passphrase", path);
         }
         let password = secrets::password(password)?;
-        Ok(Repository::open(storage(&location.value), &password)?)
+        Ok(Repository::open(self.storage(&location.value)?, &password)?)
+    }
+
+    /// A location as a storage, with the settings and credentials that are configured. Connects to nothing yet.
+    pub fn storage(&self, location: &RepositoryLocation) -> Result<Arc<dyn Storage>, Failure> {
+        match location {
+            RepositoryLocation::Remote(location) => remote::storage(self, location),
+            RepositoryLocation::Local(path) => Ok(Arc::new(LocalStorage::new(path))),
+            other => Err(Failure::bug(format_args!("no storage for {other}"))),
+        }
     }
 
     /// Now.
@@ -247,15 +256,6 @@ pub struct Source {
     pub name: String,
     /// How to reach it.
     pub conninfo: ConnInfo,
-}
-
-/// A location as a storage.
-pub fn storage(location: &RepositoryLocation) -> Arc<dyn Storage> {
-    match location {
-        RepositoryLocation::Local(path) => Arc::new(LocalStorage::new(path)),
-        // Locations that this release cannot reach are refused when the configuration is resolved.
-        other => Arc::new(LocalStorage::new(other.to_string())),
-    }
 }
 
 /// The name of this machine, for key files, locks and backups.

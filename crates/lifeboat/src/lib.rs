@@ -12,6 +12,7 @@ mod failure;
 mod output;
 mod prompt;
 pub mod reference;
+mod remote;
 mod secrets;
 mod signals;
 

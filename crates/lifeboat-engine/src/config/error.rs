@@ -59,11 +59,13 @@ pub enum ConfigError {
         message: String,
     },
     /// A repository in a place that this release cannot reach.
-    #[error("{origin}: this release keeps repositories in local folders only, not in `{scheme}`")]
-    StorageNotYet {
+    #[error(
+        "{origin}: repositories are kept in folders, in `s3:` and in `sftp:`, not in `{scheme}`"
+    )]
+    StorageUnknown {
         /// Where the value came from.
         origin: Origin,
-        /// The scheme that was asked for, such as `s3`.
+        /// The scheme that was asked for, such as `rclone`.
         scheme: String,
     },
     /// Two keys that say the same thing; at most one may be set.

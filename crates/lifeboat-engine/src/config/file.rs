@@ -103,14 +103,16 @@ pub(super) struct DatabaseSection {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RepositorySection {
-    /// The folder that holds the repository. This release keeps repositories in local folders only;
-    /// a mounted network folder is one.
+    /// The folder that holds the repository; a mounted network folder is one. For a repository on another
+    /// machine, use `url`.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-env" = "LIFEBOAT_REPOSITORY", "x-example" = "\"/var/backups/lifeboat\""))]
     pub(super) path: Option<Spanned<String>>,
-    /// The same as `path`, as a `file:` URL. Set one of the two.
+    /// Where the repository is, written as restic writes it: `s3:https://HOST/BUCKET/PREFIX` for a bucket,
+    /// `sftp:USER@HOST:/PATH` or `sftp://USER@HOST:PORT//PATH` for a folder behind SSH, `file:///PATH` for one
+    /// here. Set this or `path`. The environment variable takes either.
     #[schemars(with = "Option<String>")]
-    #[schemars(extend("x-example" = "\"file:///var/backups/lifeboat\""))]
+    #[schemars(extend("x-env" = "LIFEBOAT_REPOSITORY", "x-example" = "\"s3:https://s3.example.org/backups/memalerts\""))]
     pub(super) url: Option<Spanned<String>>,
     /// A file that holds the repository's passphrase, on one line (mode 0600). Keep a copy of it
     /// somewhere else: without it the backups cannot be read by anyone.
@@ -122,6 +124,30 @@ pub(super) struct RepositorySection {
     #[schemars(with = "Option<Vec<String>>")]
     #[schemars(extend("x-example" = "[\"pass\", \"show\", \"lifeboat\"]"))]
     pub(super) password_command: Option<Spanned<Vec<String>>>,
+    /// S3: the region that requests are signed for. Servers other than Amazon's mostly don't mind.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-env" = "AWS_REGION", "x-default" = "what Amazon's host names tell, else `us-east-1`", "x-example" = "\"eu-central-1\""))]
+    pub(super) region: Option<Spanned<String>>,
+    /// S3: whether the bucket is part of the path (`https://host/bucket`), or else of the host's name
+    /// (`https://bucket.host`).
+    #[schemars(with = "Option<bool>")]
+    #[schemars(extend("x-default" = "true, except at Amazon", "x-example" = "true"))]
+    pub(super) path_style: Option<Spanned<bool>>,
+    /// S3: a file with the access key, as `~/.aws/credentials` has it: lines `aws_access_key_id = …`,
+    /// `aws_secret_access_key = …` and, for temporary ones, `aws_session_token = …` (mode 0600). It wins over
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, which may be the application's.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-example" = "\"/etc/lifeboat/s3-credentials\""))]
+    pub(super) credentials_file: Option<Spanned<String>>,
+    /// The most that is sent to and fetched from a repository on another machine, per second.
+    #[schemars(with = "Option<ByteSize>")]
+    #[schemars(extend("x-default" = "no limit", "x-example" = "\"10MiB\""))]
+    pub(super) bandwidth_limit: Option<Spanned<ByteSize>>,
+    /// SFTP: the `ssh` to run, as a list of words. Keys, hosts and jump hosts are best kept in
+    /// `~/.ssh/config`, or in a file named here with `-F`.
+    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(extend("x-default" = "`ssh`", "x-example" = "[\"ssh\", \"-F\", \"/etc/lifeboat/ssh_config\"]"))]
+    pub(super) ssh_command: Option<Spanned<Vec<String>>>,
 }
 
 /// The two promises of a recovery plan.

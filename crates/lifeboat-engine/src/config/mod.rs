@@ -27,6 +27,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use lifeboat_repo::storage::remote::{LocationError, RemoteLocation};
 use secrecy::SecretString;
 
 use crate::expire::Policy;
@@ -58,6 +59,8 @@ pub struct Config {
     pub repository: Option<Setting<RepositoryLocation>>,
     /// How the repository's password is found.
     pub password: Option<Setting<PasswordSource>>,
+    /// How the repository is reached, where it is on another machine.
+    pub remote: RemoteSettings,
     /// The promises.
     pub objectives: Objectives,
     /// How backups are taken.
@@ -108,20 +111,65 @@ pub enum PasswordSource {
     Command(Vec<String>),
 }
 
-/// Where a repository is. Only local folders in this release.
+/// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RepositoryLocation {
     /// A folder.
     Local(PathBuf),
+    /// On another machine.
+    Remote(RemoteLocation),
+}
+
+impl RepositoryLocation {
+    /// Reads a location as restic writes it: a folder, `file:…`, `s3:…`, `sftp:…`. A relative folder stays one.
+    ///
+    /// # Errors
+    /// When it begins with another scheme, or can't be one; an empty path is `Malformed`.
+    pub fn parse(text: &str) -> Result<Self, LocationError> {
+        let folder = match resolve::scheme(text) {
+            None => text,
+            Some("file") => {
+                let rest = &text["file:".len()..];
+                match rest.strip_prefix("//") {
+                    Some(rest) if rest.starts_with('/') => rest,
+                    Some(rest) => rest.strip_prefix("localhost").unwrap_or(""),
+                    None => rest,
+                }
+            }
+            Some("local") => &text["local:".len()..],
+            Some(_) => return RemoteLocation::parse(text).map(Self::Remote),
+        };
+        if folder.is_empty() {
+            let what = "the repository's path is empty";
+            return Err(LocationError::Malformed { what });
+        }
+        Ok(Self::Local(folder.into()))
+    }
 }
 
 impl fmt::Display for RepositoryLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
+            Self::Remote(location) => location.fmt(f),
         }
     }
+}
+
+/// How a repository on another machine is reached.
+#[derive(Debug, Clone)]
+pub struct RemoteSettings {
+    /// S3: the region that requests are signed for; `None` means what the host's name or the environment tell.
+    pub region: Setting<Option<String>>,
+    /// S3: whether the bucket stands in the path; `None` means yes, except at Amazon.
+    pub path_style: Setting<Option<bool>>,
+    /// S3: the file with the access key; `None` means the environment.
+    pub credentials_file: Setting<Option<PathBuf>>,
+    /// The most bytes per second.
+    pub bandwidth_limit: Setting<Option<ByteSize>>,
+    /// SFTP: the program and the first arguments of `ssh`. Never empty.
+    pub ssh_command: Setting<Vec<String>>,
 }
 
 /// The two promises of a recovery plan.

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use lifeboat_repo::storage::remote::LocationError;
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::file::{ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText, RetentionSection};
+use super::file::{
+    ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText, RepositorySection,
+    RetentionSection,
+};
 use super::parse::{Lines, parse};
 use super::units::{ByteSize, TimeSpan};
 use super::{
     BackupSettings, Config, Database, DrillCheck, DrillSettings, DumpFolder, Expectation,
-    Objectives, Origin, PasswordSource, RepositoryLocation, Setting, Sources, ToolSettings,
-    UrlSource, VerifySettings,
+    Objectives, Origin, PasswordSource, RemoteSettings, RepositoryLocation, Setting, Sources,
+    ToolSettings, UrlSource, VerifySettings,
 };
 use crate::expire::{Policy, Within};
 
@@ -40,7 +44,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
         Some((path, text)) => (path.as_path(), text.as_str()),
         None => (Path::new(""), ""),
     };
-    let file = match &sources.file {
+    let mut file = match &sources.file {
         Some(_) => parse(path, text)?,
         None => ConfigFile::default(),
     };
@@ -58,6 +62,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
         file.database,
         &mut notices,
     );
+    let remote = layers.remote(&mut file.repository);
     let repository = layers.repository(file.repository.path, file.repository.url);
     let password = layers.password(
         file.repository.password_file,
@@ -69,6 +74,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
         databases,
         repository,
         password,
+        remote,
         objectives: Objectives {
             rpo: layers.or_default(file.objectives.rpo, RPO),
             rto: layers.or_default(file.objectives.rto, RTO),
@@ -398,33 +404,58 @@ impl Layers<'_> {
             });
         }
         let (text, origin) = self.env("LIFEBOAT_REPOSITORY").or(path).or(url)?;
-        let folder = match scheme(&text) {
-            None => text.as_str(),
-            Some("file") => {
-                let rest = &text["file:".len()..];
-                match rest.strip_prefix("//") {
-                    Some(rest) if rest.starts_with('/') => rest,
-                    Some(rest) => rest.strip_prefix("localhost").unwrap_or(""),
-                    None => rest,
-                }
-            }
-            Some("local") => &text["local:".len()..],
-            Some(scheme) => {
-                let scheme = scheme.to_owned();
+        let location = match RepositoryLocation::parse(&text) {
+            Ok(RepositoryLocation::Local(folder)) => RepositoryLocation::Local(match &origin {
+                Origin::File(_) => self.file_path(&folder.to_string_lossy()),
+                _ => folder,
+            }),
+            Ok(location) => location,
+            Err(LocationError::UnknownScheme { scheme }) => {
                 self.errors
-                    .push(ConfigError::StorageNotYet { origin, scheme });
+                    .push(ConfigError::StorageUnknown { origin, scheme });
+                return None;
+            }
+            Err(error) => {
+                self.unusable(origin, error.to_string());
                 return None;
             }
         };
-        if folder.is_empty() {
-            self.unusable(origin, "the repository's path is empty");
-            return None;
-        }
-        let folder = match origin {
-            Origin::File(_) => self.file_path(folder),
-            _ => PathBuf::from(folder),
+        Some(Setting::new(location, origin))
+    }
+
+    fn remote(&mut self, section: &mut RepositorySection) -> RemoteSettings {
+        let region = self.or_default(section.region.take().map(some_text), None);
+        let credentials_file = self.path_or_none(section.credentials_file.take());
+        let path_style = match section.path_style.take() {
+            Some(spanned) => {
+                let origin = self.origin(&spanned);
+                Setting::new(Some(spanned.into_inner()), origin)
+            }
+            None => Setting::default(None),
         };
-        Some(Setting::new(RepositoryLocation::Local(folder), origin))
+        let bandwidth_limit = match section.bandwidth_limit.take() {
+            Some(spanned) => {
+                let origin = self.origin(&spanned);
+                Setting::new(Some(spanned.into_inner()), origin)
+            }
+            None => Setting::default(None),
+        };
+        let ssh_command = self.or_default(section.ssh_command.take(), vec!["ssh".to_owned()]);
+        if ssh_command
+            .value
+            .first()
+            .is_none_or(|program| program.is_empty())
+        {
+            let origin = ssh_command.origin.clone();
+            self.unusable(origin, "repository.ssh_command names no program");
+        }
+        RemoteSettings {
+            region,
+            path_style,
+            credentials_file,
+            bandwidth_limit,
+            ssh_command,
+        }
     }
 
     fn password(
@@ -520,7 +551,7 @@ impl Layers<'_> {
 
 /// The scheme of a repository's address: the letters before the first `:`, when they are one of the known
 /// storages or `//` follows. A colon in a folder's name is not a scheme.
-fn scheme(text: &str) -> Option<&str> {
+pub(super) fn scheme(text: &str) -> Option<&str> {
     const KNOWN: [&str; 11] = [
         "file", "local", "s3", "sftp", "rest", "b2", "azure", "gs", "swift", "rclone", "opendal",
     ];

@@ -77,6 +77,11 @@ database_url_file = "~/url"
 [repository]
 path = "repo"
 password_command = ["pass", "show", "lifeboat"]
+region = "eu-central-1"
+path_style = false
+credentials_file = "s3-key"
+bandwidth_limit = "10MiB"
+ssh_command = ["ssh", "-F", "x"]
 
 [objectives]
 rpo = "30m"
@@ -123,6 +128,18 @@ prefix = ["docker", "exec", "-i", "pg"]
         matches!(&config.databases[0].url.value, UrlSource::File(path) if path == &PathBuf::from("/home/ops/url"))
     );
     assert_eq!(config.state_dir.value, Some("/etc/lifeboat/state".into()));
+    let remote = &config.remote;
+    assert_eq!(remote.region.value.as_deref(), Some("eu-central-1"));
+    assert_eq!(remote.path_style.value, Some(false));
+    assert_eq!(
+        remote.credentials_file.value,
+        Some("/etc/lifeboat/s3-key".into())
+    );
+    assert_eq!(
+        remote.bandwidth_limit.value.map(|limit| limit.bytes()),
+        Some(10 << 20)
+    );
+    assert_eq!(remote.ssh_command.value, ["ssh", "-F", "x"]);
     let repository = config.repository.unwrap();
     assert_eq!(repository.value.to_string(), "/etc/lifeboat/repo");
     assert_eq!(
@@ -179,8 +196,20 @@ fn mistakes_are_named_with_their_place() {
             "/etc/lifeboat/lifeboat.toml:2: backup.jobs is 0, but must be 1 to 64",
         ),
         (
-            "[repository]\nurl = \"s3:example.com/bucket\"",
-            "/etc/lifeboat/lifeboat.toml:2: this release keeps repositories in local folders only, not in `s3`",
+            "[repository]\nurl = \"rclone:remote:bucket\"",
+            "/etc/lifeboat/lifeboat.toml:2: repositories are kept in folders, in `s3:` and in `sftp:`, not in `rclone`",
+        ),
+        (
+            "[repository]\nurl = \"s3:https://key:hunter2@example.com/bucket\"",
+            "/etc/lifeboat/lifeboat.toml:2: credentials do not belong into the location: other users can see it",
+        ),
+        (
+            "[repository]\ncredential_file = \"x\"",
+            "/etc/lifeboat/lifeboat.toml:2: unknown key `repository.credential_file`",
+        ),
+        (
+            "[repository]\nssh_command = []",
+            "/etc/lifeboat/lifeboat.toml:2: repository.ssh_command names no program",
         ),
         (
             "[repository]\npath = \"/a\"\nurl = \"file:///a\"",
@@ -283,8 +312,12 @@ fn repository_addresses() {
         ("./odd:name", Ok("./odd:name")),
         ("file:///srv/r", Ok("/srv/r")),
         ("local:/srv/r", Ok("/srv/r")),
-        ("sftp:host:/srv/r", Err("sftp")),
-        ("s3:https://example.com/b", Err("s3")),
+        ("sftp:me@host:/srv/r", Ok("sftp:me@host:/srv/r")),
+        (
+            "s3:https://example.com/b/p",
+            Ok("s3:https://example.com/b/p"),
+        ),
+        ("rest:https://example.com/b", Err("rest")),
         ("ftp://example.com/b", Err("ftp")),
     ] {
         let result = resolve("", &[("LIFEBOAT_REPOSITORY", text)]);

@@ -5,6 +5,7 @@
 
 mod local;
 mod memory;
+pub mod remote;
 mod temporary;
 
 pub use local::LocalStorage;
@@ -181,6 +182,10 @@ pub enum StorageErrorKind {
     AlreadyExists,
     /// The place refuses us.
     PermissionDenied,
+    /// The place does not believe us that we are who we say we are.
+    BadCredentials,
+    /// What should hold the repository does not exist: the bucket.
+    NoSuchPlace,
     /// The place is full, or a quota is reached.
     NoSpace,
     /// The file is shorter than what was asked of it.
@@ -233,6 +238,12 @@ impl StorageError {
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// Where it happened, as [`Storage::location`] says it.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// Whether the same call would fail again without someone changing something.

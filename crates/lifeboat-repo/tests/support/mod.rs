@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod remote;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;

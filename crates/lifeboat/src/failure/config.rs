@@ -43,8 +43,8 @@ fn advice(error: &ConfigError) -> Option<String> {
         ConfigError::UnknownKey { nearest: None, .. } => {
             "every key is listed in docs/configuration.md".to_owned()
         }
-        ConfigError::StorageNotYet { .. } => {
-            "give a folder, such as `/var/backups/lifeboat`; copy it elsewhere with rclone or restic's `copy`".to_owned()
+        ConfigError::StorageUnknown { .. } => {
+            "most clouds speak S3 as well: `s3:https://HOST/BUCKET/PREFIX`; what rclone can mount is a folder".to_owned()
         }
         ConfigError::Conflict { .. } => "keep one of the two".to_owned(),
         ConfigError::NoDatabase => {
@@ -57,7 +57,7 @@ fn advice(error: &ConfigError) -> Option<String> {
         }
         ConfigError::UnknownDatabase { names, .. } => format!("configured: {}", names.join(", ")),
         ConfigError::NoRepository => {
-            "set LIFEBOAT_REPOSITORY to a folder, or run `lifeboat init` to make a repository".to_owned()
+            "set LIFEBOAT_REPOSITORY to a folder, an `s3:` or an `sftp:` location, or run `lifeboat init` to make a repository".to_owned()
         }
         ConfigError::NoPassword => {
             "set LIFEBOAT_PASSWORD_FILE to the file that holds the passphrase, or run `lifeboat init` to make one".to_owned()

@@ -1,6 +1,7 @@
 //! Advice on repositories and their storage, by variant.
 
 use lifeboat_repo::RepositoryError;
+use lifeboat_repo::storage::remote::{RemoteLocation, S3Location, SftpLocation};
 use lifeboat_repo::storage::{StorageError, StorageErrorKind};
 
 use super::Failure;
@@ -40,6 +41,12 @@ pub fn exit(error: &RepositoryError) -> Exit {
         RepositoryError::WrongPassword { .. } => Exit::WrongPassword,
         RepositoryError::Locked { .. } => Exit::Locked,
         RepositoryError::Interrupted => Exit::Interrupted,
+        RepositoryError::Storage(error) if error.kind() == StorageErrorKind::Interrupted => {
+            Exit::Interrupted
+        }
+        RepositoryError::Storage(error) if error.kind() == StorageErrorKind::NoSuchPlace => {
+            Exit::NoRepository
+        }
         RepositoryError::AmbiguousId { .. } | RepositoryError::UnknownId { .. } => Exit::Usage,
         RepositoryError::NoKey { .. }
         | RepositoryError::DamagedKey { .. }
@@ -54,7 +61,7 @@ pub fn exit(error: &RepositoryError) -> Exit {
 pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
     match error.root() {
         RepositoryError::NotFound { .. } => {
-            failure.hint("run `lifeboat init` to make it, or correct LIFEBOAT_REPOSITORY or `repository.path`")
+            failure.hint("run `lifeboat init` to make it, or correct LIFEBOAT_REPOSITORY, `repository.path` or `repository.url`")
         }
         RepositoryError::AlreadyExists { .. } => {
             failure.hint("nothing was changed; use it with its own passphrase, or choose an empty folder")
@@ -88,6 +95,11 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
 }
 
 fn advise_storage(failure: Failure, error: &StorageError) -> Failure {
+    match RemoteLocation::parse(error.location()) {
+        Ok(RemoteLocation::S3(location)) => return advise_s3(failure, error.kind(), &location),
+        Ok(RemoteLocation::Sftp(location)) => return advise_sftp(failure, error.kind(), &location),
+        _ => {}
+    }
     match error.kind() {
         StorageErrorKind::PermissionDenied => failure.hint(
             "run as the user that owns the repository; its folders are 0700 and its files 0600",
@@ -100,6 +112,62 @@ fn advise_storage(failure: Failure, error: &StorageError) -> Failure {
         StorageErrorKind::Other => failure.hint(
             "`dmesg` and the file system's own check may know more; nothing was listed as a backup",
         ),
+        _ => failure,
+    }
+}
+
+fn advise_s3(failure: Failure, kind: StorageErrorKind, location: &S3Location) -> Failure {
+    match kind {
+        StorageErrorKind::BadCredentials => failure
+            .hint("check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file that `repository.credentials_file` names")
+            .hint("a wrong `repository.region`, or a clock that is wrong by minutes, is refused the same way"),
+        StorageErrorKind::NoSuchPlace => failure.hint(format!(
+            "make the bucket `{}` at {}, or correct the name; a bucket in another region needs `repository.region`",
+            location.bucket,
+            location.host()
+        )),
+        StorageErrorKind::PermissionDenied => failure.hint(format!(
+            "the access key may not do this in the bucket `{}`: docs/off-host.md says what it has to be allowed",
+            location.bucket
+        )),
+        StorageErrorKind::NoSpace => {
+            failure.hint("make room, then run it again: what was stored so far is kept and found again")
+        }
+        StorageErrorKind::Unreachable => failure.hint(format!(
+            "does `{}` answer from this machine? what was stored so far is kept and found again",
+            location.endpoint
+        )),
+        StorageErrorKind::Other => failure.hint(
+            "docs/off-host.md lists the servers this was tried with, and what each is asked for",
+        ),
+        _ => failure,
+    }
+}
+
+fn advise_sftp(failure: Failure, kind: StorageErrorKind, location: &SftpLocation) -> Failure {
+    let user = location
+        .user
+        .as_ref()
+        .map_or(String::new(), |user| format!("{user}@"));
+    let port = location
+        .port
+        .map_or(String::new(), |port| format!("-p {port} "));
+    let ssh = format!("ssh {port}{user}{}", location.host);
+    match kind {
+        StorageErrorKind::BadCredentials => failure.hint(format!(
+            "`{ssh}` has to get in without a question, as this user: give it a key, and accept the host's key once"
+        )),
+        StorageErrorKind::PermissionDenied => failure
+            .hint(format!("the folder {} has to belong to that user there", location.path)),
+        StorageErrorKind::NoSpace => failure
+            .hint("make room there, then run it again: what was stored so far is kept and found again"),
+        StorageErrorKind::Unreachable => failure.hint(format!(
+            "does `{ssh}` get through from this machine? what was stored so far is kept and found again"
+        )),
+        StorageErrorKind::Other => failure.hint(format!(
+            "`sftp` has to be allowed there: try `{}`",
+            ssh.replacen("ssh", "sftp", 1).replace("-p", "-P")
+        )),
         _ => failure,
     }
 }

@@ -49,6 +49,9 @@ fn secrets(app: &App) -> Vec<Line> {
     {
         files.push(("passphrase", path.clone()));
     }
+    if let Some(path) = app.config.remote.credentials_file.value.clone() {
+        files.push(("credentials", path));
+    }
     let mut literal = false;
     for database in &app.config.databases {
         match (&database.url.value, &database.url.origin) {

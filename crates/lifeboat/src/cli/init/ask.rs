@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::files::{self, NewFiles};
 use super::{Made, Places, chunk_sizes, dotenv, finished, make, passphrase};
-use crate::app::{self, App};
+use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{prompt, secrets};
 
@@ -26,10 +27,10 @@ pub fn run(app: &App) -> Result<(), Failure> {
         None => {
             let answer = prompt::ask(
                 app,
-                "Folder of the repository",
+                "Repository: a folder, or s3:https://HOST/BUCKET/PREFIX, or sftp:USER@HOST:/PATH",
                 Some(&places.repository.to_string()),
             )?;
-            RepositoryLocation::Local(absolute(&answer)?)
+            location(&answer)?
         }
     };
     let config_file = absolute(&prompt::ask(
@@ -44,7 +45,11 @@ pub fn run(app: &App) -> Result<(), Failure> {
 
     // Everything is known; from here on something is made.
     let mut files = NewFiles::default();
-    let mut known = vec![("repository.path", toml_text(&repository.to_string()))];
+    let key = match &repository {
+        RepositoryLocation::Local(_) => "repository.path",
+        _ => "repository.url",
+    };
+    let mut known = vec![(key, toml_text(&repository.to_string()))];
     let (password, passphrase_file) = password(app, &folder, &mut files, &mut known)?;
     let url_file = folder.join("database-url");
     files.write(&url_file, &format!("{}\n", url.expose_secret()))?;
@@ -52,12 +57,13 @@ pub fn run(app: &App) -> Result<(), Failure> {
     let chunk_sizes = chunk_sizes(app, &[conninfo])?;
     files.write(&config_file, &reference::template(&known))?;
     // The repository last: it is the one thing that is never removed again.
-    let (made, created) = make(app, app::storage(&repository), &password, chunk_sizes)?;
+    let (made, created) = make(app, app.storage(&repository)?, &password, chunk_sizes)?;
     files.keep();
     app.out.say("");
     finished(
         app,
         &Made {
+            is_remote: matches!(repository, RepositoryLocation::Remote(_)),
             repository: repository.to_string(),
             repository_id: made.id().to_owned(),
             created,
@@ -67,6 +73,17 @@ pub fn run(app: &App) -> Result<(), Failure> {
             database_url_file: Some(url_file),
         },
     )
+}
+
+/// What was typed, as a location; a folder counts from where the question was asked.
+fn location(answer: &str) -> Result<RepositoryLocation, Failure> {
+    match RepositoryLocation::parse(answer) {
+        Ok(RepositoryLocation::Local(path)) => Ok(RepositoryLocation::Local(absolute(
+            &path.to_string_lossy(),
+        )?)),
+        Ok(location) => Ok(location),
+        Err(error) => Err(Failure::of(Exit::Usage, &error)),
+    }
 }
 
 /// The connection string: the environment's, a `.env` file's, or typed; tried at once.

@@ -37,6 +37,9 @@ pub struct InitArgs {}
 #[derive(Debug, Serialize)]
 struct Made {
     repository: String,
+    /// Whether it is on another machine.
+    #[serde(skip)]
+    is_remote: bool,
     repository_id: String,
     /// False when it was there already and the passphrase opens it.
     created: bool,
@@ -85,10 +88,11 @@ fn from_configuration(app: &App) -> Result<(), Failure> {
         databases.push(app.conninfo(&url)?);
     }
     let chunk_sizes = chunk_sizes(app, &databases)?;
-    let (repository, created) = make(app, app::storage(&location.value), &secret, chunk_sizes)?;
+    let (repository, created) = make(app, app.storage(&location.value)?, &secret, chunk_sizes)?;
     finished(
         app,
         &Made {
+            is_remote: matches!(location.value, RepositoryLocation::Remote(_)),
             repository: location.value.to_string(),
             repository_id: repository.id().to_owned(),
             created,
@@ -204,7 +208,7 @@ fn kit(made: &Made, config_flag: Option<&Path>) -> String {
         "\n\n\
          Keep safe, away from this machine:\n\
          \x20 1. the passphrase: without it nobody can read the backups, and nobody can reset it\n\
-         \x20 2. a copy of the repository's folder, as often as you back up\n\
+         \x20 2. {second}\n\
          \x20 3. this: without Lifeboat, restic and pg_restore get the data back\n\
          \x20      restic -r {repository} -p {} restore latest --target DIR\n\
          \x20      pg_restore --create --dbname postgres DIR/dump\n\n\
@@ -212,6 +216,11 @@ fn kit(made: &Made, config_flag: Option<&Path>) -> String {
          \x20 {lifeboat} check\n\
          \x20 {lifeboat} backup",
         passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
+        second = if made.is_remote {
+            "the credentials that reach the repository"
+        } else {
+            "a copy of the repository's folder, as often as you back up"
+        },
     ));
     text
 }
