@@ -194,6 +194,10 @@ impl Storage for FaultyStorage {
         self.inner.free_space_bytes()
     }
 
+    fn requests_at_once(&self) -> usize {
+        self.inner.requests_at_once()
+    }
+
     fn sweep(&self) -> Result<usize, StorageError> {
         self.call("sweep", (FileKind::Config, "folder"), true, |inner| {
             inner.sweep()

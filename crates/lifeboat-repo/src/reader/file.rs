@@ -1,5 +1,6 @@
 //! Files as streams.
 
+use super::ahead::Fetch;
 use super::{Reader, damaged_pack};
 use crate::error::RepositoryError;
 use crate::id::{BlobId, PackId};
@@ -22,6 +23,12 @@ pub struct FileReader {
     /// What `opener` holds.
     opened: Option<BlobId>,
     span: Span,
+    /// Spans that were asked for before they are wanted, in the file's order.
+    ahead: VecDeque<Ahead>,
+    /// How many of them there may be. Each takes [`SPAN_BYTES`] of memory at most.
+    most_ahead: usize,
+    /// The first of `chunks` that is in no span yet.
+    planned: usize,
     /// Bytes to leave out before the first that is wanted.
     skip: u64,
     /// Bytes still wanted.
@@ -37,6 +44,16 @@ struct Span {
     start: u32,
     bytes: Vec<u8>,
     blobs: VecDeque<PackedBlob>,
+}
+
+/// A span that was asked for.
+struct Ahead {
+    /// The place of its first blob among the file's chunks.
+    at: usize,
+    span: Span,
+    /// Where the span ends in the pack.
+    end: u32,
+    fetch: Fetch,
 }
 
 impl std::fmt::Debug for FileReader {
@@ -56,11 +73,15 @@ impl FileReader {
     ) -> Result<Self, RepositoryError> {
         Ok(Self {
             opener: reader.opener()?,
+            // One is read when it is wanted, by whoever wants it.
+            most_ahead: reader.requests_at_once().saturating_sub(1),
             reader,
             chunks,
             next: 0,
             opened: None,
             span: Span::default(),
+            ahead: VecDeque::new(),
+            planned: 0,
             skip,
             remaining,
             taken: (0, 0),
@@ -153,37 +174,112 @@ impl FileReader {
 
     /// Fetches the chunk `id`, and with it those that follow in the file and in its pack alike.
     fn fetch(&mut self, id: &BlobId) -> Result<(), RepositoryError> {
+        let at = self.next - 1;
+        // What was passed over (a run of equal chunks) is not wanted any more.
+        while self.ahead.front().is_some_and(|ahead| ahead.at < at) {
+            self.ahead.pop_front();
+        }
+        self.span = Span::default();
+        let fetched = match self.ahead.pop_front() {
+            Some(ahead) if ahead.at == at => {
+                self.ask_ahead();
+                let Ahead {
+                    span, end, fetch, ..
+                } = ahead;
+                match fetch.wait() {
+                    Some(bytes) => Some((span, bytes?)),
+                    None => Some(self.read_now(span, end)?),
+                }
+            }
+            _ => None,
+        };
+        let (mut span, bytes) = match fetched {
+            Some(fetched) => fetched,
+            None => {
+                self.ahead.clear();
+                let (span, end, next) = self.plan(at, id)?;
+                self.planned = next;
+                self.ask_ahead();
+                self.read_now(span, end)?
+            }
+        };
+        span.bytes = bytes;
+        self.span = span;
+        Ok(())
+    }
+
+    fn read_now(&self, span: Span, end: u32) -> Result<(Span, Vec<u8>), RepositoryError> {
+        let bytes = match &span.pack {
+            Some(pack) => self.reader.read_pack(pack, span.start.into()..end.into())?,
+            None => Vec::new(),
+        };
+        Ok((span, bytes))
+    }
+
+    /// The blobs that are best fetched together, from the file's chunk number `at` on: as a span without its
+    /// bytes, where it ends in the pack, and the number of the first chunk behind it.
+    fn plan(&self, at: usize, id: &BlobId) -> Result<(Span, u32, usize), RepositoryError> {
         let first = self.reader.locate(BlobKind::Data, id)?;
         let start = first.blob.offset;
         let mut end = start.saturating_add(first.blob.length);
-        self.span.blobs.clear();
-        self.span.blobs.push_back(first.blob);
+        let mut blobs = VecDeque::from([first.blob]);
+        let mut next = at + 1;
         let index = self.reader.index();
-        for id in &self.chunks[self.next..] {
-            let next = index
+        for id in &self.chunks[next..] {
+            let place = index
                 .locations(BlobKind::Data, id)
                 .find(|place| place.pack == first.pack);
-            let Some(blob) = next.map(|next| next.blob) else {
+            let Some(blob) = place.map(|place| place.blob) else {
                 break;
             };
-            let next_end = blob.offset.saturating_add(blob.length);
+            let blob_end = blob.offset.saturating_add(blob.length);
             let is_near = blob.offset >= end && blob.offset - end <= GAP_BYTES;
-            if !is_near || u64::from(next_end - start) > SPAN_BYTES {
+            if !is_near || u64::from(blob_end - start) > SPAN_BYTES {
                 break;
             }
-            self.span.blobs.push_back(blob);
-            end = next_end;
+            blobs.push_back(blob);
+            end = blob_end;
+            next += 1;
         }
-        self.span.pack = Some(first.pack);
-        self.span.start = start;
-        match self.reader.read_pack(&first.pack, start.into()..end.into()) {
-            Ok(bytes) => self.span.bytes = bytes,
-            Err(error) => {
-                self.span.blobs.clear();
-                return Err(error);
+        let span = Span {
+            pack: Some(first.pack),
+            start,
+            bytes: Vec::new(),
+            blobs,
+        };
+        Ok((span, end, next))
+    }
+
+    /// Asks for spans until as many are under way as may be. Whatever can't be asked for is met again, and told,
+    /// when it is wanted.
+    fn ask_ahead(&mut self) {
+        while self.ahead.len() < self.most_ahead {
+            let at = self.planned;
+            let Some(id) = self.chunks.get(at).copied() else {
+                return;
+            };
+            if at > 0 && self.chunks[at - 1] == id {
+                // A run of equal chunks is opened once.
+                self.planned += 1;
+                continue;
             }
+            let Ok((span, end, next)) = self.plan(at, &id) else {
+                return;
+            };
+            let Some(fetch) = span
+                .pack
+                .and_then(|pack| self.reader.fetch_ahead(pack, span.start.into()..end.into()))
+            else {
+                return;
+            };
+            self.planned = next;
+            self.ahead.push_back(Ahead {
+                at,
+                span,
+                end,
+                fetch,
+            });
         }
-        Ok(())
     }
 }
 

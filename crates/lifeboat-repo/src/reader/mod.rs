@@ -4,6 +4,7 @@
 //! the other packs that hold it, if there are any: on the day of a restore the question is whether the bytes
 //! are there, not whether every copy of them is.
 
+mod ahead;
 mod cache;
 mod file;
 mod random;
@@ -38,6 +39,7 @@ struct Inner {
     index: Index,
     cache: Cache,
     openers: Mutex<Vec<BlobOpener>>,
+    fetchers: ahead::Fetchers,
 }
 
 impl std::fmt::Debug for Inner {
@@ -61,6 +63,7 @@ impl Repository {
             index,
             cache,
             openers: Mutex::default(),
+            fetchers: ahead::Fetchers::default(),
         };
         Ok(Reader {
             inner: Arc::new(inner),
@@ -107,6 +110,16 @@ impl Reader {
             usize::try_from(range.end - range.start).map_err(|error| damaged_pack(pack, error))?;
         let storage = self.inner.repository.storage();
         Ok(storage.read_range(FileKind::Pack, &pack.to_string(), range.start, length)?)
+    }
+
+    /// How many requests one file should have under way at once.
+    fn requests_at_once(&self) -> usize {
+        self.inner.repository.storage().requests_at_once()
+    }
+
+    fn fetch_ahead(&self, pack: PackId, range: Range<u64>) -> Option<ahead::Fetch> {
+        let storage = self.inner.repository.storage();
+        self.inner.fetchers.fetch(storage, pack, range)
     }
 
     /// Opens a blob from one of its places, whose pack is not `except`; the plaintext is in `opener` then.

@@ -149,6 +149,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         Ok(None)
     }
 
+    /// How many reads to have under way at once for one stream: more than one where an answer takes long to come,
+    /// however little was asked for.
+    fn requests_at_once(&self) -> usize {
+        1
+    }
+
     /// Removes what interrupted writers left behind that is no file of the repository. Safe beside live
     /// writers. Returns how many were removed; a storage whose writes leave nothing behind has nothing to do.
     ///
