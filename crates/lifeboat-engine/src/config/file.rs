@@ -146,7 +146,7 @@ pub(super) struct RepositorySection {
     /// SFTP: the `ssh` to run, as a list of words. Keys, hosts and jump hosts are best kept in
     /// `~/.ssh/config`, or in a file named here with `-F`.
     #[schemars(with = "Option<Vec<String>>")]
-    #[schemars(extend("x-default" = "`ssh`", "x-example" = "[\"ssh\", \"-F\", \"/etc/lifeboat/ssh_config\"]"))]
+    #[schemars(extend("x-default" = "the `ssh` on the path", "x-example" = "[\"ssh\", \"-F\", \"/etc/lifeboat/ssh_config\"]"))]
     pub(super) ssh_command: Option<Spanned<Vec<String>>>,
 }
 
