@@ -56,9 +56,7 @@ fn wrong_configuration() {
         "[repositroy]\npath = \"/srv/r\"\n\n[drill]\nmaxage = \"7d\"\n"
     ));
     insta::assert_snapshot!(with("[objectives]\nrpo = \"soon\"\n"));
-    insta::assert_snapshot!(with(
-        "[repository]\nurl = \"s3:https://example.com/bucket\"\n"
-    ));
+    insta::assert_snapshot!(with("[repository]\nurl = \"rclone:remote:bucket\"\n"));
     insta::assert_snapshot!(with("[repository\n"));
     insta::assert_snapshot!(run(home.path(), &["list", "--config", "nowhere.toml"], &[]));
     insta::assert_snapshot!(run(

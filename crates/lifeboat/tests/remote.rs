@@ -15,6 +15,9 @@ use lifeboat_testkit::remote::{S3Server, SshServer};
 use support::sql::Restored;
 use support::{Sandbox, app_database, write_secret};
 
+/// What tells a command where the repository is.
+type Change<'a> = &'a dyn Fn(&mut Command);
+
 fn s3_location(server: &S3Server) -> String {
     format!("s3:{}/{}/host/repo", server.endpoint(), server.bucket())
 }
@@ -29,7 +32,7 @@ fn with_s3(location: &str) -> impl Fn(&mut Command) {
 }
 
 /// Every command, each told where the repository is by `change`; at last on a machine that has nothing else.
-fn whole_life(name: &str, location: &str, secrets: &[&str], change: &dyn Fn(&mut Command)) {
+fn whole_life(name: &str, location: &str, secrets: &[&str], change: Change<'_>) {
     let server = TestServer::shared();
     let database = app_database(name);
     let mut sandbox = Sandbox::new(&database.url());
@@ -44,13 +47,13 @@ fn whole_life(name: &str, location: &str, secrets: &[&str], change: &dyn Fn(&mut
         &["-v", "list"],
         &["-v", "show", "latest"],
         &["-v", "verify", "--read-data"],
-        &["-v", "status"],
     ] {
         sandbox.run_with(args, change).ok();
     }
     let checked = sandbox.run_with(["check"], change).ok();
     assert!(checked.stdout.contains(location), "{checked}");
     sandbox.run_with(["drill"], change).ok();
+    sandbox.run_with(["-v", "status"], change).ok();
     let file = sandbox.root().join("export.dump");
     let file_text = file.to_str().unwrap();
     sandbox
@@ -60,7 +63,7 @@ fn whole_life(name: &str, location: &str, secrets: &[&str], change: &dyn Fn(&mut
     assert!(!sandbox.repository().exists(), "nothing is kept here");
 
     // A bare machine: the location, the credentials and the passphrase.
-    let mut bare = Sandbox::new(&server.url("postgres"));
+    let mut bare = Sandbox::new(&database.url());
     bare.secrets.clone_from(&sandbox.secrets);
     let target = Restored::reserve(server, name);
     bare.run_with(["restore", "latest", "--to", target.name()], change)
@@ -123,7 +126,7 @@ fn what_is_wrong_with_a_remote_is_said_in_words_with_a_hint() {
         right(command);
         command.env("LIFEBOAT_REPOSITORY", &elsewhere);
     };
-    let changes: [(&dyn Fn(&mut Command), i32, &str, &str); 4] = [
+    let changes: [(Change<'_>, i32, &str, &str); 4] = [
         (
             &wrong_secret,
             1,
