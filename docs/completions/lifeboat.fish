@@ -77,13 +77,16 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l json -d 'Prin
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l subset -d 'Read a share, such as 1/30 or 5%: what was never read first, then what was read longest ago' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-proof-age -d 'How long what was read counts as read (default: 30d)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-age -d 'The oldest its snapshot of the database may be (default: 2h)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l dump-dir -d 'Check a folder of pg_dump files instead: the newest match of --glob' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l glob -d 'Which files of the folder are dumps, with `*` and `?` (default: *.dump)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l file -d 'Check this dump instead' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l config -d 'Read this configuration file' -r -F
-complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l read-data -d 'Read, open and hash every stored byte it needs'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l read-data -d 'Read, open and hash the stored bytes of the whole repository: those that are new, and those that were not read for --max-proof-age. The journal remembers what was read, when and where'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l all -d 'Read everything again, whatever was read before'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -s v -l verbose -d 'Say more'

@@ -11,8 +11,9 @@ use lifeboat_engine::config::TimeSpan;
 use lifeboat_engine::drill::{self, DrillPlace, DrillRequest};
 use lifeboat_engine::event::Silent;
 use lifeboat_engine::export::{self, ExportRequest};
+use lifeboat_engine::journal::Journal;
 use lifeboat_engine::restore::{self, RestoreError, RestoreRequest, Target, What};
-use lifeboat_engine::verify::{self, VerifyRequest};
+use lifeboat_engine::verify::{self, ReadData, VerifyRequest};
 use lifeboat_pg::ConnInfo;
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_repo::Repository;
@@ -98,11 +99,13 @@ fn an_awkward_database_comes_back_as_it_was() {
     let catalog = Catalog::new(&site.repository);
     let verified = verify::execute(
         &site.repository,
+        &Journal::in_memory().unwrap(),
         &VerifyRequest {
             selector: Selector::Latest,
             database: None,
             max_age: Some(SignedDuration::from_hours(1)),
-            read_data: true,
+            read: ReadData::All,
+            max_proof_age: SignedDuration::from_hours(30 * 24),
             jobs: 2,
             now: Timestamp::now(),
             interrupt: Arc::default(),

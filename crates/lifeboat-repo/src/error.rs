@@ -104,6 +104,12 @@ pub enum RepositoryError {
     /// A name that can't be stored.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Something had to be removed where nothing may be.
+    #[error("nothing may be removed from the repository at {location}: it is append-only here")]
+    AppendOnly {
+        /// Where the repository is.
+        location: String,
+    },
     /// The caller asked for it, through its interrupt flag.
     #[error("interrupted")]
     Interrupted,

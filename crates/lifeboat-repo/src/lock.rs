@@ -5,11 +5,16 @@
 //! minutes; one that is older than thirty, or whose process is gone from this machine, is stale: it holds
 //! nobody up, and the next one to lock removes it. So an interrupted run needs no clean-up.
 //!
+//! Who may not delete cannot remove its lock either. It says in a second file that the first counts for nothing any
+//! more ([`LockFile::released`]), and both are removed by the next one that may. restic knows no such thing: for it
+//! the lock is in force until it is stale, and the second file is stale from the beginning.
+//!
 //! Invariant: while a [`LockGuard`] passes [`LockGuard::check`], no lock that excludes it was granted by
 //! anyone who keeps these rules. The order that makes it so: look, write one's own lock, look again.
 
 mod guard;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -161,6 +166,9 @@ mod times {
     /// `refreshabilityTimeout`, which leaves one and a half refresh intervals to stop in.
     pub(super) const LOST_AFTER: SignedDuration =
         SignedDuration::from_millis((30 * 60 - 450) * 1000);
+    /// When a lock file is past being looked at, by the clock of the place it is in: a holder replaces its file
+    /// every five minutes, and clocks differ.
+    pub(super) const ANCIENT_AFTER: SignedDuration = SignedDuration::from_hours(25);
     /// restic's refresh interval.
     pub(super) const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 }
@@ -179,6 +187,15 @@ struct LockFile {
     username: String,
     #[serde(default)]
     pid: u32,
+    /// Ours: names of lock files whose holder is done with them and could not remove them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    released: Vec<String>,
+}
+
+/// A lock file as it was read.
+struct Loaded {
+    info: LockInfo,
+    released: Vec<String>,
 }
 
 impl Repository {
@@ -316,7 +333,31 @@ impl Locks {
         Ok(files
             .iter()
             .filter_map(|file| self.load(file).transpose())
+            .map(|loaded| loaded.map(|loaded| loaded.info))
             .collect())
+    }
+
+    /// The locks that may matter, and the names of those that were released.
+    fn look(&self, now: Timestamp) -> Result<(Vec<LockInfo>, HashSet<String>), LockError> {
+        let may_delete = self.storage.may_delete();
+        // Files that nobody here may remove pile up until somebody else does. What was stored long before any lock
+        // in force was last refreshed need not be read, and read again by every backup.
+        let is_ancient = |file: &FileEntry| {
+            !may_delete
+                && file
+                    .modified
+                    .is_some_and(|at| now.duration_since(at) > times::ANCIENT_AFTER)
+        };
+        let mut locks = Vec::new();
+        let mut released = HashSet::new();
+        let files = self.storage.list(FileKind::Lock)?;
+        for file in files.iter().filter(|file| !is_ancient(file)) {
+            if let Some(loaded) = self.load(file)? {
+                locks.push(loaded.info);
+                released.extend(loaded.released);
+            }
+        }
+        Ok((locks, released))
     }
 
     fn refuse_if_excluded(
@@ -326,15 +367,15 @@ impl Locks {
         now: Timestamp,
         own: Option<&str>,
     ) -> Result<(), LockError> {
-        for lock in self.list()? {
-            let lock = lock?;
+        let (locks, released) = self.look(now)?;
+        for lock in locks {
             if own == Some(lock.name.as_str()) {
                 continue;
             }
-            if lock.is_stale(holder, now) {
+            if released.contains(&lock.name) || lock.is_stale(holder, now) {
                 // Removed for the sake of restic, which stops at a stale lock until someone runs its `unlock`.
                 // If that fails it still is stale, and does not hold us up.
-                let _ = self.storage.delete(FileKind::Lock, &lock.name);
+                self.try_delete(&lock.name);
             } else if mode.excludes(lock.mode) {
                 return Err(LockError::Held(Box::new(lock)));
             }
@@ -342,8 +383,15 @@ impl Locks {
         Ok(())
     }
 
+    /// Removes a lock file if that is possible.
+    fn try_delete(&self, name: &str) {
+        if self.storage.may_delete() {
+            let _ = self.storage.delete(FileKind::Lock, name);
+        }
+    }
+
     /// `None` when there is nothing to honour: the lock is gone, or never was whole.
-    fn load(&self, file: &FileEntry) -> Result<Option<LockInfo>, LockError> {
+    fn load(&self, file: &FileEntry) -> Result<Option<Loaded>, LockError> {
         // Some storages leave an empty file when an upload is cut off; restic passes over them as well.
         if file.size_bytes == 0 {
             return Ok(None);
@@ -372,8 +420,9 @@ impl Locks {
             hostname,
             username,
             pid,
+            released,
         } = lock;
-        Ok(Some(LockInfo {
+        let info = LockInfo {
             name: file.name.clone(),
             mode: if exclusive {
                 LockMode::Exclusive
@@ -386,7 +435,8 @@ impl Locks {
                 pid,
             },
             time,
-        }))
+        };
+        Ok(Some(Loaded { info, released }))
     }
 
     /// Writes a lock file and returns its name.
@@ -395,6 +445,23 @@ impl Locks {
         mode: LockMode,
         holder: &LockHolder,
         time: Timestamp,
+    ) -> Result<String, LockError> {
+        self.store(mode, holder, time, Vec::new())
+    }
+
+    /// Says that locks count for nothing any more, where they can't be removed.
+    fn release(&self, holder: &LockHolder, names: Vec<String>) -> Result<(), LockError> {
+        // Stale at once, for restic too.
+        self.store(LockMode::Shared, holder, Timestamp::UNIX_EPOCH, names)?;
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        mode: LockMode,
+        holder: &LockHolder,
+        time: Timestamp,
+        released: Vec<String>,
     ) -> Result<String, LockError> {
         let LockHolder {
             hostname,
@@ -408,6 +475,7 @@ impl Locks {
             hostname,
             username,
             pid,
+            released,
         };
         let encode = |error: &dyn ToString| LockError::Encode {
             what: error.to_string(),
@@ -420,7 +488,7 @@ impl Locks {
             .write(FileKind::Lock, &name, &sealed)
             .inspect_err(|_| {
                 // The error may have come after the file was put in place.
-                let _ = self.storage.delete(FileKind::Lock, &name);
+                self.try_delete(&name);
             })?;
         Ok(name)
     }

@@ -100,14 +100,14 @@ impl Repository {
             }
             // Someone else was faster; our key opens nothing.
             if storage.read(FileKind::Config, CONFIG)? != sealed {
-                let _ = storage.delete(FileKind::Key, &key_id.to_string());
+                try_delete(storage.as_ref(), &key_id.to_string());
             }
             return Err(already());
         }
         // Only now is it certain which key is the repository's own. Others open nothing, but restic stops at the
         // first that its password fits; if they can't be removed, we at least don't mind them.
         for left in left {
-            let _ = storage.delete(FileKind::Key, &left.name);
+            try_delete(storage.as_ref(), &left.name);
         }
         Ok(Self {
             inner: Arc::new(Inner {
@@ -116,6 +116,16 @@ impl Repository {
                 config,
                 key: key_id,
             }),
+        })
+    }
+
+    /// To be asked before the first step of what ends with removing something.
+    pub(crate) fn require_removal(&self) -> Result<(), RepositoryError> {
+        if self.storage().may_delete() {
+            return Ok(());
+        }
+        Err(RepositoryError::AppendOnly {
+            location: self.location(),
         })
     }
 
@@ -343,6 +353,13 @@ impl Repository {
                 .map_err(|error| damaged(&file.name, &error))?;
         }
         builder.build().map_err(|error| damaged("", &error))
+    }
+}
+
+/// Removes a key file that opens nothing, where that is possible.
+fn try_delete(storage: &dyn Storage, key: &str) {
+    if storage.may_delete() {
+        let _ = storage.delete(FileKind::Key, key);
     }
 }
 

@@ -4,6 +4,8 @@
 //! the new one says in `original` which was the first. Written before the other is removed, so that an
 //! interruption leaves two that show the same, never none.
 
+use std::collections::HashMap;
+
 use crate::error::RepositoryError;
 use crate::id::SnapshotId;
 use crate::lock::LockGuard;
@@ -22,6 +24,7 @@ impl Repository {
         tags: Vec<String>,
         lock: &LockGuard,
     ) -> Result<Snapshot, RepositoryError> {
+        self.require_removal()?;
         let mut new = Snapshot {
             tags,
             original: snapshot.original.or(Some(snapshot.id)),
@@ -45,17 +48,18 @@ impl Repository {
         }
     }
 
-    /// When each of these snapshots was stored, where the storage tells: by its clock, not the writer's.
+    /// When each snapshot was stored, where the storage tells: by its clock, not the writer's.
     ///
     /// # Errors
     /// What the storage says.
-    pub fn stored_at(&self, id: SnapshotId) -> Result<Option<jiff::Timestamp>, RepositoryError> {
-        match self
-            .storage()
-            .stored_at(FileKind::Snapshot, &id.to_string())
-        {
-            Err(error) if error.kind() == StorageErrorKind::NotFound => Ok(None),
-            other => Ok(other?),
-        }
+    pub fn snapshots_stored(
+        &self,
+    ) -> Result<HashMap<SnapshotId, jiff::Timestamp>, RepositoryError> {
+        let files = self.storage().list(FileKind::Snapshot)?;
+        let stored = files.into_iter().filter_map(|file| {
+            let id = file.name.parse().ok()?;
+            Some((id, file.modified?))
+        });
+        Ok(stored.collect())
     }
 }

@@ -15,7 +15,7 @@ use lifeboat_engine::journal::Journal;
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
 use lifeboat_repo::Repository;
-use lifeboat_repo::storage::{LocalStorage, Storage};
+use lifeboat_repo::storage::{AppendOnly, LocalStorage, Storage};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::{ConfigUse, GlobalArgs};
@@ -172,11 +172,16 @@ impl App {
 
     /// A location as a storage, with the settings and credentials that are configured. Connects to nothing yet.
     pub fn storage(&self, location: &RepositoryLocation) -> Result<Arc<dyn Storage>, Failure> {
-        match location {
-            RepositoryLocation::Remote(location) => remote::storage(self, location),
-            RepositoryLocation::Local(path) => Ok(Arc::new(LocalStorage::new(path))),
-            other => Err(Failure::bug(format_args!("no storage for {other}"))),
-        }
+        let storage: Arc<dyn Storage> = match location {
+            RepositoryLocation::Remote(location) => remote::storage(self, location)?,
+            RepositoryLocation::Local(path) => Arc::new(LocalStorage::new(path)),
+            other => return Err(Failure::bug(format_args!("no storage for {other}"))),
+        };
+        Ok(if self.config.remote.append_only.value {
+            Arc::new(AppendOnly::new(storage))
+        } else {
+            storage
+        })
     }
 
     /// Now.

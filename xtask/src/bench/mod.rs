@@ -100,7 +100,9 @@ pub fn run(args: &Args) -> Result<(), String> {
     print(&text);
     if args.write {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
-        fs::write(path, text).map_err(|error| format!("{path}: {error}"))?;
+        let old = fs::read_to_string(path).unwrap_or_default();
+        let notes = old.find("\n## Notes\n").map_or("", |at| &old[at..]);
+        fs::write(path, text + notes).map_err(|error| format!("{path}: {error}"))?;
     }
     Ok(())
 }
@@ -223,14 +225,14 @@ fn check(bench: &Bench<'_>, runs: u32) -> Result<Vec<Row>, String> {
     let bytes = size_bytes(&repository);
     let mut rows = vec![Row::new("restic check --read-data".into())];
     if ours {
-        rows.insert(0, Row::new("lifeboat verify --read-data".into()));
+        rows.insert(0, Row::new("lifeboat verify --all".into()));
     }
     for run in 0..runs as usize {
         for turn in 0..rows.len() {
             let which = (turn + run) % rows.len();
             let mut command = if ours && which == 0 {
                 let mut command = bench.lifeboat("bench")?;
-                command.args(["--json", "verify", "--read-data"]);
+                command.args(["--json", "verify", "--all"]);
                 command
             } else {
                 let mut command = bench.restic(&repository);

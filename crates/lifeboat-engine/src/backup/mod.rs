@@ -241,6 +241,12 @@ fn stands_after_all(
         ),
         Err(error) => error.into(),
     };
+    if !repository.storage().may_delete() {
+        return Err(BackupError::Inconsistent(format!(
+            "{reason}; backup {} is listed nevertheless, since nothing may be removed here: do not count on it",
+            id.short()
+        )));
+    }
     match repository.storage().delete(FileKind::Snapshot, &name) {
         Err(error) if error.kind() != StorageErrorKind::NotFound => {
             Err(RepositoryError::from(error).into())

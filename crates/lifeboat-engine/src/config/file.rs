@@ -124,6 +124,11 @@ pub(super) struct RepositorySection {
     #[schemars(with = "Option<Vec<String>>")]
     #[schemars(extend("x-example" = "[\"pass\", \"show\", \"lifeboat\"]"))]
     pub(super) password_command: Option<Spanned<Vec<String>>>,
+    /// Whether this machine only ever adds to the repository, and asks to remove nothing, its own locks included:
+    /// for a credential that may not delete. `expire` and `hold` then have to run elsewhere, with another one.
+    #[schemars(with = "Option<bool>")]
+    #[schemars(extend("x-default" = "false", "x-example" = "true"))]
+    pub(super) append_only: Option<Spanned<bool>>,
     /// S3: the region that requests are signed for. Servers other than Amazon's mostly don't mind.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-env" = "AWS_REGION", "x-default" = "what Amazon's host names tell, else `us-east-1`", "x-example" = "\"eu-central-1\""))]
@@ -220,6 +225,10 @@ pub(super) struct RetentionSection {
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-default" = "`30d`, unless one of the others is set", "x-example" = "\"30d\""))]
     pub(super) keep_within: Option<Spanned<String>>,
+    /// How much of the stored data `expire` may leave that no backup needs any more. Less means more copying.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-default" = "5%", "x-example" = "\"5%\""))]
+    pub(super) max_unused: Option<Spanned<String>>,
 }
 
 /// When a backup counts as good.
@@ -230,6 +239,10 @@ pub(super) struct VerifySection {
     #[schemars(with = "Option<TimeSpan>")]
     #[schemars(extend("x-default" = "2h"))]
     pub(super) max_age: Option<Spanned<TimeSpan>>,
+    /// How long a stored file that `verify --read-data` has read counts as read. Until then it is not read again.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "30d"))]
+    pub(super) max_proof_age: Option<Spanned<TimeSpan>>,
 }
 
 /// Rehearsals.

@@ -67,6 +67,8 @@ pub struct Config {
     pub backup: BackupSettings,
     /// Which backups `expire` keeps.
     pub retention: Setting<Policy>,
+    /// How much of the stored data may stay that no backup needs, in thousandths.
+    pub max_unused_permille: Setting<u64>,
     /// What `verify` accepts.
     pub verify: VerifySettings,
     /// How drills run.
@@ -157,9 +159,11 @@ impl fmt::Display for RepositoryLocation {
     }
 }
 
-/// How a repository on another machine is reached.
+/// How a repository is reached, mostly one on another machine.
 #[derive(Debug, Clone)]
 pub struct RemoteSettings {
+    /// Whether nothing is ever removed from it by this machine.
+    pub append_only: Setting<bool>,
     /// S3: the region that requests are signed for; `None` means what the host's name or the environment tell.
     pub region: Setting<Option<String>>,
     /// S3: whether the bucket stands in the path; `None` means yes, except at Amazon.
@@ -199,6 +203,8 @@ pub struct BackupSettings {
 pub struct VerifySettings {
     /// The oldest that the newest backup may be. For a folder of dumps too, unless `BACKUP_MAX_AGE_HOURS` is set.
     pub max_age: Setting<TimeSpan>,
+    /// How long a pack that was read counts as read.
+    pub max_proof_age: Setting<TimeSpan>,
     /// The check of a folder of plain dumps, as the `BACKUP_*` variables describe it.
     pub dumps: DumpFolder,
 }

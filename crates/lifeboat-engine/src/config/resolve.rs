@@ -24,8 +24,10 @@ use crate::expire::{Policy, Within};
 const RPO: TimeSpan = TimeSpan::hours(1);
 const RTO: TimeSpan = TimeSpan::hours(1);
 const VERIFY_MAX_AGE: TimeSpan = TimeSpan::hours(2);
+const VERIFY_MAX_PROOF_AGE: TimeSpan = TimeSpan::hours(30 * 24);
 const DRILL_MAX_AGE: TimeSpan = TimeSpan::hours(7 * 24);
 const LOCK_TIMEOUT_SECONDS: u64 = 60;
+const MAX_UNUSED_PERMILLE: u64 = 50;
 const SLICE_SIZE: ByteSize = ByteSize::mebibytes(128);
 const KEEP_WITHIN: Within = Within {
     years: 0,
@@ -85,9 +87,11 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
             lock_timeout: layers.or_default(file.backup.lock_timeout, lock_timeout),
             slice_size: layers.or_default(file.backup.slice_size, SLICE_SIZE),
         },
+        max_unused_permille: layers.max_unused(file.retention.max_unused.take()),
         retention: layers.retention(file.retention),
         verify: VerifySettings {
             max_age: layers.or_default(file.verify.max_age, VERIFY_MAX_AGE),
+            max_proof_age: layers.or_default(file.verify.max_proof_age, VERIFY_MAX_PROOF_AGE),
             dumps: layers.dump_folder(),
         },
         drill: DrillSettings {
@@ -182,6 +186,27 @@ impl Layers<'_> {
             );
         }
         Setting::new(jobs, origin)
+    }
+
+    fn max_unused(&mut self, value: Option<Spanned<String>>) -> Setting<u64> {
+        let Some(spanned) = value else {
+            return Setting::default(MAX_UNUSED_PERMILLE);
+        };
+        let origin = self.origin(&spanned);
+        let text = spanned.into_inner();
+        let percent = text.strip_suffix('%').map(str::trim).unwrap_or_default();
+        match percent.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => {
+                Setting::new((percent * 10.0).round() as u64, origin)
+            }
+            _ => {
+                self.unusable(
+                    origin.clone(),
+                    format!("retention.max_unused is {text:?}, but must be 0% to 100%"),
+                );
+                Setting::new(MAX_UNUSED_PERMILLE, origin)
+            }
+        }
     }
 
     fn compression_level(&mut self, value: Option<Spanned<i64>>) -> Setting<i32> {
@@ -450,6 +475,7 @@ impl Layers<'_> {
             self.unusable(origin, "repository.ssh_command names no program");
         }
         RemoteSettings {
+            append_only: self.or_default(section.append_only.take(), false),
             region,
             path_style,
             credentials_file,

@@ -443,6 +443,9 @@ fn retention_has_a_default_only_when_nothing_is_said() {
         "keep_last = 9999999",
         "keep_within = \"30\"",
         "keep_within = \"2w\"",
+        "max_unused = \"120%\"",
+        "max_unused = \"5\"",
+        "max_unused = \"-1%\"",
     ] {
         assert!(policy(&format!("[retention]\n{wrong}")).is_err(), "{wrong}");
     }
@@ -467,6 +470,18 @@ fn documented_defaults_are_the_real_ones() {
             config.backup.slice_size.value.to_string(),
         ),
         ("verify.max_age", config.verify.max_age.value.to_string()),
+        (
+            "verify.max_proof_age",
+            config.verify.max_proof_age.value.to_string(),
+        ),
+        (
+            "repository.append_only",
+            config.remote.append_only.value.to_string(),
+        ),
+        (
+            "retention.max_unused",
+            format!("{}%", config.max_unused_permille.value / 10),
+        ),
         ("drill.max_age", config.drill.max_age.value.to_string()),
         ("drill.check.expect", Expectation::Boolean(true).to_string()),
     ]

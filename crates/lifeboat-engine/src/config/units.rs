@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -46,6 +47,11 @@ impl TimeSpan {
             Some(span) => span,
             None => Self { seconds: 1 },
         }
+    }
+
+    /// The same to count with between two times; 292 billion years are enough for anybody.
+    pub fn signed_duration(self) -> SignedDuration {
+        SignedDuration::from_secs(i64::try_from(self.seconds).unwrap_or(i64::MAX))
     }
 
     /// Its length in seconds.

@@ -26,6 +26,8 @@ pub struct ExpireRequest {
     pub database: Option<String>,
     /// Whether data that no backup needs is removed, too.
     pub prune: bool,
+    /// How much of the stored data may stay that no backup needs, in thousandths.
+    pub max_unused_permille: u64,
     /// How old a database's newest backup may be before none of its backups is removed.
     pub overdue_after: TimeSpan,
     /// How long to wait for others that work on the repository.
@@ -140,6 +142,7 @@ fn prune_request<'a>(
 ) -> PruneRequest<'a> {
     PruneRequest {
         options: PruneOptions {
+            max_unused_permille: request.max_unused_permille,
             patience: request.patience,
             interrupt: Arc::clone(&request.interrupt),
             ..PruneOptions::default()
@@ -164,7 +167,8 @@ struct Facts<'r> {
     drilled: BTreeMap<String, bool>,
     /// Of each database the last backup run that failed, with no successful one after it.
     failed: BTreeMap<String, Run>,
-    stored: Mutex<HashMap<SnapshotId, Option<Timestamp>>>,
+    /// When each snapshot's file was stored, as last known.
+    stored: Mutex<HashMap<SnapshotId, Timestamp>>,
     verdicts: Vec<Verdict>,
 }
 
@@ -212,7 +216,7 @@ impl<'r> Facts<'r> {
             proven,
             drilled: journal.last_verdicts(repository.id())?,
             failed,
-            stored: Mutex::default(),
+            stored: Mutex::new(repository.snapshots_stored()?),
             verdicts: Vec::new(),
         };
         facts.verdicts = facts.decide(&backups);
@@ -275,17 +279,17 @@ impl<'r> Facts<'r> {
         }
     }
 
-    /// Kept, so that the second look costs no more than what is new.
     fn stored_at(&self, id: SnapshotId) -> Option<Timestamp> {
-        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        // A storage that cannot say is one that does not.
-        *stored
-            .entry(id)
-            .or_insert_with(|| self.repository.stored_at(id).ok().flatten())
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.get(&id).copied()
     }
 
     /// The snapshots that go, of these. What an interrupted hold left beside its successor goes as well.
     fn choose(&self, snapshots: &[Snapshot]) -> Vec<SnapshotId> {
+        // What came since the first look is the newest there is; if nothing is learnt of it, it is kept.
+        if let Ok(stored) = self.repository.snapshots_stored() {
+            *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+        }
         let (backups, replaced) = catalog::backups_of(snapshots.to_vec());
         let mut gone: Vec<SnapshotId> = dropped(&self.decide(&backups)).into_iter().collect();
         gone.extend(replaced);

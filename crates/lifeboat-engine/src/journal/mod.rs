@@ -5,6 +5,7 @@
 //! the caller reports that once. Several processes may use the file at the same time (WAL mode, short
 //! transactions, a busy timeout). The room knows nothing of repositories or PostgreSQL: ids are text.
 
+mod reads;
 mod record;
 mod schema;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+pub use reads::PackRead;
 pub use record::{
     Drill, DrillId, Outcome, Proof, ProofLevel, Run, RunEnd, RunId, RunKind, RunStart, Stage,
 };

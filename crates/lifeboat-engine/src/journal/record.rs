@@ -510,16 +510,16 @@ fn drill(row: &Row<'_>) -> rusqlite::Result<Drill> {
     })
 }
 
-fn time(ms: i64) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(ms: i64) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(ms).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, ms))
 }
 
 /// SQLite counts up to 2^63; bytes and milliseconds never get there.
-fn whole(value: u64) -> i64 {
+pub(super) fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn count(value: i64) -> u64 {
+pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 

@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::JournalError;
 
 /// `VERSIONS[n]` takes a file from schema version n to n + 1. Times are milliseconds since 1970, UTC.
-const VERSIONS: [&str; 1] = ["
+const VERSIONS: [&str; 2] = [
+    "
     CREATE TABLE run (
         id INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -55,7 +56,24 @@ const VERSIONS: [&str; 1] = ["
         ms INTEGER NOT NULL,
         PRIMARY KEY (drill, position)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE place (
+        id INTEGER PRIMARY KEY,
+        repository TEXT NOT NULL,
+        location TEXT NOT NULL,
+        UNIQUE (repository, location)
+    ) STRICT;
+    CREATE TABLE pack_read (
+        place INTEGER NOT NULL REFERENCES place (id) ON DELETE CASCADE,
+        pack BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        modified_ms INTEGER,
+        read_ms INTEGER NOT NULL,
+        PRIMARY KEY (place, pack)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The schema version of this program.
 pub(super) const KNOWN: i64 = VERSIONS.len() as i64;

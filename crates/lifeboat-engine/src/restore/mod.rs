@@ -75,6 +75,7 @@ impl RestoreRequest {
             read_data: false,
             jobs: self.jobs,
             interrupt: Arc::clone(&self.interrupt),
+            ..CheckOptions::default()
         }
     }
 }

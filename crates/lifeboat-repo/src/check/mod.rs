@@ -11,6 +11,7 @@
 
 mod files;
 mod packs;
+pub mod reading;
 mod trees;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,6 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, StorageErrorKind};
 
 use packs::Packs;
+use reading::{Everything, Reading};
 use trees::{Belongings, Walk, Walked};
 
 /// What is checked.
@@ -43,6 +45,8 @@ pub struct CheckOptions {
     pub read_data: bool,
     /// Threads that read packs; each holds one pack in memory.
     pub jobs: usize,
+    /// A snapshot of the scope whose packs shall be listed in the report.
+    pub packs_of: Option<SnapshotId>,
     /// Set to stop: the check then ends with [`RepositoryError::Interrupted`].
     pub interrupt: Arc<AtomicBool>,
 }
@@ -53,6 +57,7 @@ impl Default for CheckOptions {
         Self {
             read_data: false,
             jobs,
+            packs_of: None,
             interrupt: Arc::default(),
         }
     }
@@ -78,6 +83,8 @@ pub struct CheckReport {
     pub snapshots_checked: u64,
     /// Packs whose size, or with `read_data` whose content, was compared with what is promised.
     pub packs_checked: u64,
+    /// The packs that [`CheckOptions::packs_of`] needs.
+    pub packs_of: HashSet<PackId>,
     /// With `read_data` blobs that were opened and hashed; without, blobs that the index places in the packs
     /// that were checked.
     pub blobs_checked: u64,
@@ -245,6 +252,20 @@ impl Repository {
         options: &CheckOptions,
         progress: &(dyn Fn(CheckProgress) + Sync),
     ) -> Result<CheckReport, RepositoryError> {
+        self.check_reading(scope, options, &Everything, progress)
+    }
+
+    /// As [`Repository::check`], but with `read_data` it is `reading` who says which packs are read.
+    ///
+    /// # Errors
+    /// As [`Repository::check`].
+    pub fn check_reading(
+        &self,
+        scope: CheckScope<'_>,
+        options: &CheckOptions,
+        reading: &dyn Reading,
+        progress: &(dyn Fn(CheckProgress) + Sync),
+    ) -> Result<CheckReport, RepositoryError> {
         let findings = Findings::default();
         let context = Context {
             repository: self,
@@ -260,6 +281,15 @@ impl Repository {
         prefer_others(&mut index, |pack| packs.problem(*pack).is_some());
 
         let mut walk = Walk::new(context, &index, &packs)?;
+        let mut packs_of = HashSet::new();
+        // First, so that what it needs is all that was seen so far.
+        if let Some(first) = snapshots
+            .iter()
+            .find(|one| Some(one.id) == options.packs_of)
+        {
+            walk.visit(first.tree)?;
+            packs_of.clone_from(walk.packs_used());
+        }
         for snapshot in &snapshots {
             walk.visit(snapshot.tree)?;
         }
@@ -272,8 +302,9 @@ impl Repository {
         }
         let mut report = packs.check_sizes(context);
         if options.read_data {
-            packs.read(context, progress, &mut report)?;
+            packs.read(context, reading, progress, &mut report)?;
         }
+        report.packs_of = packs_of;
         report.snapshots_checked = snapshots.len() as u64;
         let damaged: HashSet<String> = findings.names(FileKind::Pack).into_iter().collect();
         prefer_others(&mut index, |pack| damaged.contains(&pack.to_string()));

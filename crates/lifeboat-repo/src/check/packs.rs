@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::reading::{PackFile, Reading};
 use super::{CheckProgress, CheckReport, Context, Problem};
 use crate::error::RepositoryError;
 use crate::id::{BlobId, PackId};
@@ -60,9 +62,18 @@ struct Pack {
     promise: Option<Promise>,
     /// `None` when there is no such file.
     found_bytes: Option<u64>,
+    modified: Option<Timestamp>,
 }
 
 impl Pack {
+    fn file(&self) -> PackFile {
+        PackFile {
+            id: self.id,
+            size_bytes: self.found_bytes.unwrap_or(0),
+            modified: self.modified,
+        }
+    }
+
     fn problem(&self) -> Option<Problem> {
         match (self.promise, self.found_bytes) {
             (_, None) => Some(Problem::Missing),
@@ -104,6 +115,7 @@ impl Packs {
                         id: *id,
                         promise: Some(promise),
                         found_bytes: None,
+                        modified: None,
                     },
                 )
             })
@@ -114,8 +126,11 @@ impl Packs {
                 id,
                 promise: None,
                 found_bytes: None,
+                modified: None,
             };
-            packs.entry(id).or_insert(unknown).found_bytes = Some(file.size_bytes);
+            let pack = packs.entry(id).or_insert(unknown);
+            pack.found_bytes = Some(file.size_bytes);
+            pack.modified = file.modified;
         }
         Ok(Self(packs))
     }
@@ -147,10 +162,11 @@ impl Packs {
         report
     }
 
-    /// Reads every pack whose size is right.
+    /// Reads the packs that are chosen, of those whose size is right.
     pub(super) fn read(
         &self,
         context: Context<'_>,
+        reading: &dyn Reading,
         progress: &(dyn Fn(CheckProgress) + Sync),
         report: &mut CheckReport,
     ) -> Result<(), RepositoryError> {
@@ -161,6 +177,9 @@ impl Packs {
             .collect();
         // In the order of their folders, for the sake of disks that have to seek.
         packs.sort_unstable_by_key(|pack| pack.id);
+        let files: Vec<PackFile> = packs.iter().map(|pack| pack.file()).collect();
+        let chosen = reading.choose(&files);
+        packs.retain(|pack| chosen.contains(&pack.id));
         let total = CheckProgress {
             packs_total: packs.len() as u64,
             bytes_total: packs.iter().filter_map(|pack| pack.found_bytes).sum(),
@@ -173,7 +192,7 @@ impl Packs {
             sum: Mutex::new((total, std::mem::take(report))),
         };
         let work = || {
-            let result = shared.work(context, &packs, progress);
+            let result = shared.work(context, &packs, reading, progress);
             if result.is_err() {
                 shared.failed.store(true, Ordering::Relaxed);
             }
@@ -220,6 +239,7 @@ impl Shared {
         &self,
         context: Context<'_>,
         packs: &[&Pack],
+        reading: &dyn Reading,
         progress: &(dyn Fn(CheckProgress) + Sync),
     ) -> Result<(), RepositoryError> {
         let mut reader = PackReader::new(context)?;
@@ -227,7 +247,10 @@ impl Shared {
             if self.failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let blobs = reader.check(pack)?;
+            let (blobs, is_good) = reader.check(pack)?;
+            if is_good {
+                reading.found_good(&pack.file());
+            }
             let now = {
                 let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
                 let (now, report) = &mut *sum;
@@ -299,12 +322,13 @@ impl<'a> PackReader<'a> {
         })
     }
 
-    /// Reads a pack and adds a finding if anything is wrong with it. Returns how many of its blobs are good.
-    fn check(&mut self, pack: &Pack) -> Result<u64, RepositoryError> {
+    /// Reads a pack and adds a finding if anything is wrong with it. Returns how many of its blobs are good, and
+    /// whether all of it is.
+    fn check(&mut self, pack: &Pack) -> Result<(u64, bool), RepositoryError> {
         let mut good = 0;
         let name = pack.id.to_string();
         match self.read(pack, &name, &mut good) {
-            Ok(()) => {}
+            Ok(()) => return Ok((good, true)),
             Err(Stop::Problem(problem)) => {
                 self.context.findings.add(FileKind::Pack, &name, problem)
             }
@@ -317,7 +341,7 @@ impl<'a> PackReader<'a> {
                     .add_error(FileKind::Pack, &name, error)?
             }
         }
-        Ok(good)
+        Ok((good, false))
     }
 
     fn read(&mut self, pack: &Pack, name: &str, good: &mut u64) -> Result<(), Stop> {

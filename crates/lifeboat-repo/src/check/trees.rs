@@ -146,6 +146,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The packs that hold what was visited so far.
+    pub(super) fn packs_used(&self) -> &HashSet<PackId> {
+        &self.walked.packs_used
+    }
+
     pub(super) fn finish(self) -> Walked {
         self.walked
     }

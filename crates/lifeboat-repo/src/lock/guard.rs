@@ -23,6 +23,8 @@ struct State {
     /// The same moment by a clock that nobody sets.
     since: Instant,
     lost: Option<&'static str>,
+    /// Files of this lock that were replaced and could not be removed.
+    left: Vec<String>,
 }
 
 /// A lock whose file was written.
@@ -38,6 +40,7 @@ impl Held {
             time,
             since: Instant::now(),
             lost: None,
+            left: Vec::new(),
         };
         Self {
             own,
@@ -116,11 +119,11 @@ impl Held {
         match is_there() {
             Ok(true) => {}
             Ok(false) => {
-                let _ = locks.storage.delete(FileKind::Lock, &new);
+                locks.withdraw(holder, vec![new]);
                 return self.lose(&old);
             }
             Err(error) => {
-                let _ = locks.storage.delete(FileKind::Lock, &new);
+                locks.withdraw(holder, vec![new]);
                 return Err(error.into());
             }
         }
@@ -129,6 +132,10 @@ impl Held {
             state.name = new;
             state.time = time;
             state.since = since;
+            if !locks.storage.may_delete() {
+                state.left.push(old);
+                return Ok(());
+            }
         }
         // When this fails the old file stays until it is stale, which keeps others out longer than needed but
         // harms nobody.
@@ -137,12 +144,25 @@ impl Held {
     }
 
     pub(super) fn remove(&self) {
-        // When this fails the lock stays until it is stale: at once for this machine, soon for others.
-        let _ = self
-            .own
-            .locks
-            .storage
-            .delete(FileKind::Lock, &self.state().name);
+        let mut state = self.state();
+        let mut names = std::mem::take(&mut state.left);
+        names.push(state.name.clone());
+        self.own.locks.withdraw(&self.own.holder, names);
+    }
+}
+
+impl Locks {
+    /// Takes locks back: their files go, or are said to count for nothing.
+    fn withdraw(&self, holder: &LockHolder, names: Vec<String>) {
+        if self.storage.may_delete() {
+            for name in names {
+                // When this fails the lock stays until it is stale: at once for this machine, soon for others.
+                let _ = self.storage.delete(FileKind::Lock, &name);
+            }
+        } else {
+            // As above.
+            let _ = self.release(holder, names);
+        }
     }
 }
 

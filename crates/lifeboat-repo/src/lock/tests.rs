@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::seal::MasterKey;
-use crate::storage::MemoryStorage;
+use crate::storage::{AppendOnly, MemoryStorage};
 use LockMode::{Exclusive, Shared};
 use jiff::SignedDuration;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -256,4 +256,45 @@ fn of_many_contenders_at_most_one_holds_it_exclusively() {
         }
     });
     assert_eq!(bench.files(), 0);
+}
+
+/// As [`Bench::acquire`], by someone who may not delete.
+fn acquire_appending(bench: &Bench, mode: LockMode) -> Result<LockGuard, LockError> {
+    let locks = Locks {
+        storage: Arc::new(AppendOnly::new(Arc::new(bench.storage.clone()))),
+        sealer: bench.locks.sealer.clone(),
+    };
+    locks.acquire(mode, &holder("there", 1), bench.time.clock())
+}
+
+#[test]
+fn who_may_not_delete_says_that_its_locks_count_for_nothing_any_more() {
+    let bench = Bench::new();
+    let guard = acquire_appending(&bench, Shared).unwrap();
+    bench.time.advance(SignedDuration::from_mins(5));
+    guard.held.refresh().unwrap();
+    guard.verify().unwrap();
+    assert_eq!(bench.files(), 2, "the old one and the fresh one");
+    held_by(bench.acquire(Exclusive, &here()));
+    drop(guard);
+    assert_eq!(bench.files(), 3, "and the one that releases both");
+
+    // Nobody waits half an hour, neither those who may not delete nor those who may, who tidy up.
+    drop(acquire_appending(&bench, Exclusive).unwrap());
+    let exclusive = bench.acquire(Exclusive, &here()).unwrap();
+    assert_eq!(bench.files(), 1);
+    held_by(acquire_appending(&bench, Shared));
+    drop(exclusive);
+    assert_eq!(bench.files(), 0);
+}
+
+#[test]
+fn a_release_counts_for_the_locks_it_names_and_no_other() {
+    let bench = Bench::new();
+    let other = bench.acquire(Shared, &holder("elsewhere", 1)).unwrap();
+    drop(acquire_appending(&bench, Shared).unwrap());
+    assert_eq!(
+        held_by(bench.acquire(Exclusive, &here())).name,
+        other.info().name
+    );
 }

@@ -152,6 +152,7 @@ impl Repository {
     /// `Damaged` or `MissingBlob` when a snapshot that stays cannot be read, with nothing removed; `Locked` when
     /// waiting for others was in vain, `Contended` when they were too busy, `Lock` when the own lock was lost, `Interrupted`, or what the storage says.
     pub fn prune(&self, request: &PruneRequest<'_>) -> Result<PruneReport, RepositoryError> {
+        self.require_removal()?;
         let mut report = PruneReport::default();
         let mut attempts = 0;
         let mut is_second_pass = false;
@@ -203,6 +204,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::prune`].
     pub fn forget(&self, request: &PruneRequest<'_>) -> Result<PruneReport, RepositoryError> {
+        self.require_removal()?;
         let mut report = PruneReport::default();
         let (snapshots, _) = self.snapshots()?;
         let planned = (request.choose)(&snapshots);

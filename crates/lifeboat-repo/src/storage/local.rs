@@ -114,6 +114,10 @@ impl LocalStorage {
                 Ok(metadata) if metadata.is_file() => found.push(FileEntry {
                     name,
                     size_bytes: metadata.len(),
+                    modified: metadata
+                        .modified()
+                        .ok()
+                        .and_then(|time| jiff::Timestamp::try_from(time).ok()),
                 }),
                 Ok(_) => {}
                 // Deleted since the folder was read.
@@ -181,18 +185,6 @@ impl Storage for LocalStorage {
         let metadata =
             fs::metadata(path).map_err(|error| self.error("read", describe(kind, name), error))?;
         Ok(metadata.len())
-    }
-
-    fn stored_at(
-        &self,
-        kind: FileKind,
-        name: &str,
-    ) -> Result<Option<jiff::Timestamp>, StorageError> {
-        let path = self.file_path("read", kind, name)?;
-        let metadata =
-            fs::metadata(path).map_err(|error| self.error("read", describe(kind, name), error))?;
-        let modified = metadata.modified().ok();
-        Ok(modified.and_then(|time| jiff::Timestamp::try_from(time).ok()))
     }
 
     fn read(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, StorageError> {

@@ -106,6 +106,7 @@ impl Storage for MemoryStorage {
             .map(|((_, name), content)| FileEntry {
                 name: name.clone(),
                 size_bytes: content.len() as u64,
+                modified: None,
             })
             .collect())
     }

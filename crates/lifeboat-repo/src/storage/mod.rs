@@ -3,11 +3,13 @@
 //! A storage is dumb on purpose. It knows the kinds of files and their names, never their meaning, so that
 //! another place to keep backups is one small implementation that passes the conformance suite.
 
+mod append_only;
 mod local;
 mod memory;
 pub mod remote;
 mod temporary;
 
+pub use append_only::AppendOnly;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 
@@ -57,6 +59,9 @@ pub struct FileEntry {
     pub name: String,
     /// Its size as stored.
     pub size_bytes: u64,
+    /// When it was stored, by the clock of the place it is in; `None` where the place does not tell. It need not be
+    /// true: a repository that was copied was stored when it was copied.
+    pub modified: Option<jiff::Timestamp>,
 }
 
 /// A place that keeps a repository's files.
@@ -136,17 +141,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Bytes that can still be written, where the place knows.
     fn free_space_bytes(&self) -> Option<u64>;
 
-    /// When a file was stored, by the clock of the place it is in; `None` where the place does not tell. It need
-    /// not be true: a repository that was copied was stored when it was copied.
-    ///
-    /// # Errors
-    /// `NotFound` without such a file, where the place tells.
-    fn stored_at(
-        &self,
-        _kind: FileKind,
-        _name: &str,
-    ) -> Result<Option<jiff::Timestamp>, StorageError> {
-        Ok(None)
+    /// Whether files may be removed here. Where not, `delete` fails and nobody should ask.
+    fn may_delete(&self) -> bool {
+        true
     }
 
     /// How many reads to have under way at once for one stream: more than one where an answer takes long to come,

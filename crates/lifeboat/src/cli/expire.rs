@@ -34,23 +34,23 @@ use crate::output::{Tone, human};
 )]
 pub struct ExpireArgs {
     /// Keep the newest N.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_last: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
     /// Keep the newest of each of the last N hours that have one.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_hourly: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<u32>,
     /// Keep the newest of each of the last N days that have one.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_daily: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u32>,
     /// Keep the newest of each of the last N weeks that have one.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_weekly: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u32>,
     /// Keep the newest of each of the last N months that have one.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_monthly: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u32>,
     /// Keep the newest of each of the last N years that have one.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub keep_yearly: u32,
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u32>,
     /// Keep all that are at most so much older than the newest: 30d, 2y5m7d3h (years, months, days, hours).
     #[arg(long, value_name = "TIME")]
     pub keep_within: Option<Within>,
@@ -68,19 +68,27 @@ pub struct ExpireArgs {
 
 impl ExpireArgs {
     fn policy(&self, app: &App) -> Policy {
-        let flags = Policy {
-            last: self.keep_last,
-            hourly: self.keep_hourly,
-            daily: self.keep_daily,
-            weekly: self.keep_weekly,
-            monthly: self.keep_monthly,
-            yearly: self.keep_yearly,
+        let counts = [
+            self.keep_last,
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ];
+        if counts.iter().all(Option::is_none) && self.keep_within.is_none() {
+            return app.config.retention.value.clone();
+        }
+        // Also `--keep-last 0`, which keeps nothing and is then refused: whoever typed it did not mean the default.
+        let [last, hourly, daily, weekly, monthly, yearly] = counts.map(|count| count.unwrap_or(0));
+        Policy {
+            last,
+            hourly,
+            daily,
+            weekly,
+            monthly,
+            yearly,
             within: self.keep_within,
-        };
-        if flags.is_empty() {
-            app.config.retention.value.clone()
-        } else {
-            flags
         }
     }
 }
@@ -93,6 +101,7 @@ pub fn run(app: &App, args: &ExpireArgs) -> Result<Exit, Failure> {
         policy: args.policy(app),
         database: args.database.name().map(str::to_owned),
         prune: !args.no_prune,
+        max_unused_permille: app.config.max_unused_permille.value,
         overdue_after: app.config.verify.max_age.value,
         patience: args.lock.patience(),
         hostname: app::hostname(),

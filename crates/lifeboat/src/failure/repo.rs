@@ -40,6 +40,7 @@ pub fn exit(error: &RepositoryError) -> Exit {
         RepositoryError::NotFound { .. } => Exit::NoRepository,
         RepositoryError::WrongPassword { .. } => Exit::WrongPassword,
         RepositoryError::Locked { .. } => Exit::Locked,
+        RepositoryError::AppendOnly { .. } => Exit::Refused,
         RepositoryError::Interrupted => Exit::Interrupted,
         RepositoryError::Storage(error) if error.kind() == StorageErrorKind::Interrupted => {
             Exit::Interrupted
@@ -72,6 +73,8 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
         RepositoryError::Locked { by } => failure
             .hint(format!("wait for process {} on {} to end; a lock that nobody refreshes counts for nothing after 30 minutes", by.holder.pid, by.holder.hostname))
             .hint("`restic unlock` removes the locks of processes that are gone"),
+        RepositoryError::AppendOnly { .. } => failure
+            .hint("run this on another machine, with a credential that may delete and without `append_only`"),
         RepositoryError::Contended => failure.hint("run it again when no other `expire` or `restic prune` runs"),
         RepositoryError::NoKey { .. } | RepositoryError::DamagedKey { .. } => failure
             .hint("put back `keys/` from a copy of the repository: without a key nobody can read it"),

@@ -9,8 +9,9 @@ use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::config::TimeSpan;
 use lifeboat_engine::drill::{self, DrillPlace, DrillReport, DrillRequest};
 use lifeboat_engine::event::Silent;
+use lifeboat_engine::journal::Journal;
 use lifeboat_engine::restore::{self, RestoreReport, RestoreRequest, Target, What};
-use lifeboat_engine::verify::{self, VerifyRequest};
+use lifeboat_engine::verify::{self, ReadData, VerifyRequest};
 use lifeboat_pg::instance::{ScratchOptions, ScratchServer, sweep};
 use lifeboat_pg::tools::{Tool, ToolFinder, Wanted};
 use lifeboat_pg::{ConnInfo, Connection};
@@ -216,11 +217,13 @@ impl Demo<'_> {
     fn verify(&self) -> Result<(), Failure> {
         let report = verify::execute(
             &self.repository,
+            &Journal::in_memory()?,
             &VerifyRequest {
                 selector: Selector::Latest,
                 database: Some(DATABASE.to_owned()),
                 max_age: Some(SignedDuration::from_hours(2)),
-                read_data: true,
+                read: ReadData::All,
+                max_proof_age: SignedDuration::from_hours(30 * 24),
                 jobs: self.app.jobs(None),
                 now: self.app.now(),
                 interrupt: Arc::clone(&self.app.interrupt),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
 use lifeboat_engine::dump_folder::{
     self, DumpFolderError, DumpFolderReport, DumpFolderRequest, DumpSource,
 };
@@ -44,7 +43,7 @@ pub fn run(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
     };
     let request = DumpFolderRequest {
         source,
-        max_age: SignedDuration::from_secs(i64::try_from(max_age.seconds()).unwrap_or(i64::MAX)),
+        max_age: max_age.signed_duration(),
         now: app.now(),
         interrupt: Arc::clone(&app.interrupt),
     };

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use lifeboat_engine::catalog::Selector;
 use lifeboat_engine::config::TimeSpan;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Outcome, Proof, ProofLevel, RunKind};
-use lifeboat_engine::verify::{self, Problem, VerifyReport, VerifyRequest};
+use lifeboat_engine::verify::{
+    self, Coverage, Problem, ReadData, Share, VerifyReport, VerifyRequest,
+};
 use lifeboat_repo::SnapshotId;
 use serde_json::json;
 
@@ -32,23 +34,44 @@ pub struct VerifyArgs {
     /// The backup: its ID, the beginning of it, or `latest`.
     #[arg(value_name = "ID", default_value = "latest", hide_default_value = true)]
     pub id: String,
-    /// Read, open and hash every stored byte it needs.
+    /// Read, open and hash the stored bytes of the whole repository: those that are new, and those that were not
+    /// read for --max-proof-age. The journal remembers what was read, when and where.
     #[arg(long)]
     pub read_data: bool,
+    /// Read everything again, whatever was read before.
+    #[arg(long, help_heading = "Reading", conflicts_with = "subset")]
+    pub all: bool,
+    /// Read a share, such as 1/30 or 5%: what was never read first, then what was read longest ago.
+    #[arg(long, value_name = "SHARE", help_heading = "Reading")]
+    pub subset: Option<Share>,
+    /// How long what was read counts as read (default: 30d).
+    #[arg(long, value_name = "TIME", help_heading = "Reading")]
+    pub max_proof_age: Option<TimeSpan>,
     /// The oldest its snapshot of the database may be (default: 2h).
     #[arg(long, value_name = "TIME")]
     pub max_age: Option<TimeSpan>,
     #[command(flatten)]
     pub database: DatabaseArg,
     /// Check a folder of pg_dump files instead: the newest match of --glob.
-    #[arg(long, value_name = "DIR", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data"])]
+    #[arg(long, value_name = "DIR", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "all", "subset", "max_proof_age"])]
     pub dump_dir: Option<PathBuf>,
     /// Which files of the folder are dumps, with `*` and `?` (default: *.dump).
-    #[arg(long, value_name = "GLOB", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data"])]
+    #[arg(long, value_name = "GLOB", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "all", "subset", "max_proof_age"])]
     pub glob: Option<String>,
     /// Check this dump instead.
-    #[arg(long, value_name = "FILE", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "dump_dir", "glob"])]
+    #[arg(long, value_name = "FILE", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "all", "subset", "max_proof_age", "dump_dir", "glob"])]
     pub file: Option<PathBuf>,
+}
+
+impl VerifyArgs {
+    fn read(&self) -> ReadData {
+        match self.subset {
+            Some(share) => ReadData::Subset(share),
+            None if self.all => ReadData::All,
+            None if self.read_data || self.max_proof_age.is_some() => ReadData::Due,
+            None => ReadData::Nothing,
+        }
+    }
 }
 
 /// Runs it.
@@ -58,7 +81,7 @@ pub fn run(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
         return dumps::run(app, args);
     }
     // A variable selects the folder too, unless something that only a repository has was asked for.
-    if dumps.is_selected() && args.id == "latest" && !args.read_data {
+    if dumps.is_selected() && args.id == "latest" && args.read() == ReadData::Nothing {
         return dumps::run(app, args);
     }
     repository(app, args)
@@ -78,10 +101,12 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
     let request = VerifyRequest {
         selector,
         database: app.database_filter(args.database.name()),
-        max_age: max_age.map(|span| {
-            SignedDuration::from_secs(i64::try_from(span.seconds()).unwrap_or(i64::MAX))
-        }),
-        read_data: args.read_data,
+        max_age: max_age.map(TimeSpan::signed_duration),
+        read: args.read(),
+        max_proof_age: args
+            .max_proof_age
+            .unwrap_or(app.config.verify.max_proof_age.value)
+            .signed_duration(),
         jobs: app.jobs(None),
         now: app.now(),
         interrupt: Arc::clone(&app.interrupt),
@@ -102,7 +127,7 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
                 end.error = Some(problem.to_string());
             }
         },
-        || verify::execute(&repository, &request, &progress),
+        || verify::execute(&repository, &journal, &request, &progress),
     );
     drop(progress);
     let report = match result {
@@ -116,7 +141,7 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
         }
     };
     if report.content_is_good() {
-        let level = if report.read_data {
+        let level = if report.is_read {
             ProofLevel::Verified
         } else {
             ProofLevel::Complete
@@ -127,8 +152,18 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
             database: report.backup.database.clone(),
             level,
             at: app.now(),
-            how: if report.read_data { "verify --read-data" } else { "verify" }.to_owned(),
-            details: json!({ "packs": report.packs_checked, "blobs": report.blobs_checked, "bytes": report.bytes_read }),
+            how: if report.is_read {
+                "verify --read-data"
+            } else {
+                "verify"
+            }
+            .to_owned(),
+            details: json!({
+                "packs": report.packs_checked,
+                "blobs": report.blobs_checked,
+                "bytes": report.bytes_read,
+                "oldest_reading": report.coverage.as_ref().and_then(|coverage| coverage.oldest),
+            }),
         })?;
     }
     verdict(app, &report)
@@ -150,7 +185,9 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
             "database": report.backup.database,
             "snapshot_time": report.backup.time,
             "age_seconds": report.age.as_secs(),
-            "read_data": report.read_data,
+            "read_data": report.coverage.is_some(),
+            "coverage": report.coverage.as_ref().map(coverage_json),
+            "backup_is_read": report.is_read,
             "packs_checked": report.packs_checked,
             "blobs_checked": report.blobs_checked,
             "bytes_read": report.bytes_read,
@@ -162,13 +199,12 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
     let what = format!("{} {}", report.backup.database, report.backup.id.short());
     let Some(first) = problems.first() else {
         let age = human::age(report.age.as_secs().unsigned_abs());
-        let depth = if report.read_data {
-            format!("all {} read and hashed", human::bytes(report.bytes_read))
-        } else {
-            format!(
+        let depth = match &report.coverage {
+            Some(coverage) => covered(coverage, app.now()),
+            None => format!(
                 "complete in {}",
                 human::plural(report.packs_checked, "pack")
-            )
+            ),
         };
         app.out.report(&format!("ok: {what}, {age} old, {depth}"));
         return Ok(Exit::Done);
@@ -182,6 +218,46 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
         app.out.warn(problem);
     }
     Ok(Exit::BadData)
+}
+
+fn coverage_json(coverage: &Coverage) -> serde_json::Value {
+    json!({
+        "packs": coverage.packs,
+        "bytes": coverage.bytes,
+        "packs_read_now": coverage.packs_now,
+        "bytes_read_now": coverage.bytes_now,
+        "packs_read_earlier": coverage.packs_earlier,
+        "bytes_read_earlier": coverage.bytes_earlier,
+        "bytes_unread": coverage.bytes_unread(),
+        "oldest_reading": coverage.oldest,
+        "max_proof_age_seconds": coverage.max_proof_age.as_secs(),
+    })
+}
+
+/// What was read and what was not, so that nobody takes a share for the whole.
+fn covered(coverage: &Coverage, now: Timestamp) -> String {
+    let age = |seconds: i64| human::age(seconds.unsigned_abs());
+    let within = age(coverage.max_proof_age.as_secs());
+    if coverage.is_whole() && coverage.packs_earlier == 0 {
+        return format!("all {} read and hashed", human::bytes(coverage.bytes_now));
+    }
+    let mut words = format!("{} read and hashed now", human::bytes(coverage.bytes_now));
+    if let Some(oldest) = coverage.oldest {
+        words += &format!(
+            ", {} earlier (the oldest {} ago)",
+            human::bytes(coverage.bytes_earlier),
+            age(now.duration_since(oldest).as_secs())
+        );
+    }
+    if coverage.is_whole() {
+        return format!("{words}: all {}", human::bytes(coverage.bytes));
+    }
+    let percent = coverage.bytes_unread() as f64 / coverage.bytes.max(1) as f64 * 100.0;
+    format!(
+        "{words}; {} of {} ({percent:.0} %) not read within {within}",
+        human::bytes(coverage.bytes_unread()),
+        human::bytes(coverage.bytes),
+    )
 }
 
 /// The backups that a problem spoils.

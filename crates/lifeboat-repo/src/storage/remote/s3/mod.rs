@@ -236,6 +236,7 @@ impl Backend for S3Backend {
                 Ok(size_bytes) => Ok(vec![FileEntry {
                     name: "config".to_owned(),
                     size_bytes,
+                    modified: None,
                 }]),
                 Err(failed) if failed.kind == StorageErrorKind::NotFound => Ok(Vec::new()),
                 Err(failed) => Err(failed),
@@ -257,6 +258,7 @@ impl Backend for S3Backend {
                 found.push(FileEntry {
                     name: name.to_owned(),
                     size_bytes: entry.metadata().content_length(),
+                    modified: entry.metadata().last_modified().map(Into::into),
                 });
             }
         }

@@ -483,16 +483,19 @@ impl Session<'_> {
             let is_right = is_valid_name(kind, &name)
                 && attributes.is_file()
                 && (kind != FileKind::Pack || name.starts_with(&format!("{number:02x}")));
-            match attributes.size.filter(|_| is_right) {
-                Some(size_bytes) => entries.push(FileEntry { name, size_bytes }),
-                None if is_right => without_size.push(name),
-                None => {}
+            if is_right && attributes.size.is_some() {
+                entries.push(entry(name, attributes));
+            } else if is_right {
+                without_size.push(name);
             }
         })?;
         for name in without_size {
             let path = self.file(kind, &name);
-            let size_bytes = self.size(&path)?;
-            entries.push(FileEntry { name, size_bytes });
+            let attributes = Attributes {
+                size: Some(self.size(&path)?),
+                ..Attributes::default()
+            };
+            entries.push(entry(name, attributes));
         }
         Ok(entries)
     }
@@ -639,6 +642,17 @@ const fn folder(kind: FileKind) -> &'static str {
         FileKind::Snapshot => "snapshots",
         FileKind::Index => "index",
         FileKind::Pack => "data",
+    }
+}
+
+/// A listed file whose size is known.
+fn entry(name: String, attributes: Attributes) -> FileEntry {
+    FileEntry {
+        name,
+        size_bytes: attributes.size.unwrap_or(0),
+        modified: attributes
+            .modified
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds.into()).ok()),
     }
 }
 

@@ -154,7 +154,7 @@ pub(super) fn hello(out: &mut Vec<u8>) {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) size: Option<u64>,
-    mode: Option<u32>,
+    pub(super) mode: Option<u32>,
     /// Seconds since 1970.
     pub(super) modified: Option<u32>,
 }

@@ -2,10 +2,12 @@
 //!
 //! Two depths. The quick one looks at everything that can be known without reading data: the backup's age,
 //! its manifest and table of contents, that every table has its file, that every blob is indexed and every
-//! pack is there with the right size. With [`VerifyRequest::read_data`] every byte of the repository is read
-//! and its hash compared, so that no flipped bit anywhere goes unnoticed.
+//! pack is there with the right size. With [`VerifyRequest::read`] packs are read whole and their hashes compared,
+//! all of them or those that were not read lately.
 //!
 //! A verification never says more than it saw: [`VerifyReport::content_is_good`] says what may be written down.
+
+mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +16,16 @@ use std::sync::atomic::AtomicBool;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_pg::archive::{Archive, Text};
 use lifeboat_repo::check::{CheckOptions, CheckScope, Finding};
+use lifeboat_repo::storage::FileKind;
 use lifeboat_repo::tree::NodeKind;
 use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
 use crate::catalog::{Backup, Catalog, CatalogError, Selector};
 use crate::event::{Event, Observer, Stage, Stages};
+use crate::journal::Journal;
 use crate::manifest::{MANIFEST_PATH, Manifest, TOC_PATH};
+use reading::Ledger;
+pub use reading::{Coverage, ReadData, Share, ShareError};
 
 /// How far a backup's time may lie ahead of our clock before it counts as wrong: two hosts' clocks are never
 /// quite equal.
@@ -34,8 +40,10 @@ pub struct VerifyRequest {
     pub database: Option<String>,
     /// How old it may be; `None` when its age does not matter (an old backup asked for by its ID).
     pub max_age: Option<SignedDuration>,
-    /// Whether every byte of the repository is read.
-    pub read_data: bool,
+    /// Which packs of the repository are read whole.
+    pub read: ReadData,
+    /// How long a pack that was read counts as read.
+    pub max_proof_age: SignedDuration,
     /// How many threads read.
     pub jobs: usize,
     /// The present.
@@ -51,8 +59,10 @@ pub struct VerifyReport {
     pub backup: Backup,
     /// Its age: from its database snapshot until now.
     pub age: SignedDuration,
-    /// Whether all bytes were read.
-    pub read_data: bool,
+    /// How much was read, if reading was asked for.
+    pub coverage: Option<Coverage>,
+    /// Whether every pack that this backup needs was read now, or lately, and found good.
+    pub is_read: bool,
     /// Packs looked at.
     pub packs_checked: u64,
     /// Blobs looked at.
@@ -145,6 +155,7 @@ pub enum VerifyError {
 /// but a [`Problem`] in the report.
 pub fn execute(
     repository: &Repository,
+    journal: &Journal,
     request: &VerifyRequest,
     observer: &dyn Observer,
 ) -> Result<VerifyReport, VerifyError> {
@@ -154,26 +165,50 @@ pub fn execute(
     let age = request.now.duration_since(backup.time);
     let mut problems = judge_age(age, request.max_age);
 
+    let ledger = Ledger::open(
+        repository,
+        journal,
+        request.read,
+        request.max_proof_age,
+        request.now,
+    );
+    let read_data = request.read != ReadData::Nothing;
     let mut stages = Stages::new(observer);
     let check = stages.run(Stage::Check, || {
-        let scope = if request.read_data {
+        let scope = if read_data {
             CheckScope::Everything
         } else {
             CheckScope::Snapshot(&backup.snapshot)
         };
         let options = CheckOptions {
-            read_data: request.read_data,
+            read_data,
             jobs: request.jobs,
+            packs_of: Some(backup.id),
             interrupt: Arc::clone(&request.interrupt),
         };
-        repository.check(scope, &options, &|progress| {
+        repository.check_reading(scope, &options, &ledger, &|progress| {
             observer.event(&Event::CheckProgress {
                 packs_done: progress.packs_done,
                 packs_total: progress.packs_total,
                 bytes: progress.bytes_done,
             });
         })
-    })?;
+    });
+    // Also what an interrupted run has read is read.
+    ledger.flush();
+    let check = check?;
+    let damaged = check
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == FileKind::Pack)
+        .filter_map(|finding| finding.name.parse().ok())
+        .collect();
+    let (coverage, is_read) = if read_data {
+        let (coverage, is_read) = ledger.finish(&check.packs_of, &damaged);
+        (Some(coverage), is_read)
+    } else {
+        (None, false)
+    };
     problems.extend(check.findings.into_iter().map(|finding| {
         let backups = finding.snapshots.clone();
         Problem::Repository { finding, backups }
@@ -183,7 +218,8 @@ pub fn execute(
     Ok(VerifyReport {
         backup,
         age,
-        read_data: request.read_data,
+        coverage,
+        is_read,
         packs_checked: check.packs_checked,
         blobs_checked: check.blobs_checked,
         bytes_read: check.bytes_read,
