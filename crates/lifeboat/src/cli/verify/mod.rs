@@ -36,7 +36,7 @@ pub struct VerifyArgs {
     pub id: String,
     /// Read, open and hash the stored bytes of the whole repository: those that are new, and those that were not
     /// read for --max-proof-age. The journal remembers what was read, when and where.
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading")]
     pub read_data: bool,
     /// Read everything again, whatever was read before.
     #[arg(long, help_heading = "Reading", conflicts_with = "subset")]
