@@ -61,6 +61,17 @@ pub enum Event {
         /// Bytes read so far.
         bytes: u64,
     },
+    /// Packs moved from one repository to another.
+    CopyProgress {
+        /// Packs done so far.
+        packs_done: u64,
+        /// Packs in all.
+        packs_total: u64,
+        /// Bytes done so far.
+        bytes_done: u64,
+        /// Bytes in all, about.
+        bytes_total: u64,
+    },
     /// Something that does not stop the operation but that the operator should know.
     Warning {
         /// One sentence.
@@ -110,6 +121,8 @@ pub enum Stage {
     Repack,
     /// Removing backups, and data that none needs.
     Remove,
+    /// Moving packs from one repository to another.
+    Copy,
     /// Taking down what was only needed for a while.
     CleanUp,
 }
@@ -138,6 +151,7 @@ impl Stage {
             Self::Mark => "mark",
             Self::Repack => "repack",
             Self::Remove => "remove",
+            Self::Copy => "copy",
             Self::CleanUp => "clean_up",
         }
     }
@@ -165,6 +179,7 @@ impl Stage {
             Self::Mark => "reading what the backups that stay need",
             Self::Repack => "putting together data that is still needed",
             Self::Remove => "removing what no backup needs",
+            Self::Copy => "copying packs",
             Self::CleanUp => "cleaning up",
         }
     }

@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod catalog;
 pub mod config;
+pub mod copy;
 pub mod drill;
 pub mod dump_folder;
 pub mod event;

@@ -2,11 +2,14 @@
 //!
 //! What counts is what can be shown. A promise about which nothing is known (no drill ever, no backup at all)
 //! is not kept. The repository tells which backups exist; the journal of this host tells what was proven.
+//!
+//! Where a repository on another machine is configured, a backup counts only once it is there: what burns with the
+//! database is no backup. One that cannot be asked shows nothing, whatever the journal remembers of it.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use lifeboat_repo::RepositoryError;
+use lifeboat_repo::{Repository, RepositoryError};
 use serde::Serialize;
 
 use crate::catalog::{Backup, Catalog, CatalogError};
@@ -26,6 +29,64 @@ pub struct Promises {
     pub drill_max_age: TimeSpan,
 }
 
+/// A repository beside the one that is looked at first.
+#[derive(Debug)]
+pub struct Other {
+    /// What it is called.
+    pub name: String,
+    /// Where it is.
+    pub location: String,
+    /// Whether it is on another machine.
+    pub off_host: bool,
+    /// It, or why it cannot be opened.
+    pub repository: Result<Repository, String>,
+}
+
+/// The repository that is looked at first, as far as its configuration tells.
+#[derive(Debug, Clone)]
+pub struct First {
+    /// What it is called.
+    pub name: String,
+    /// Whether it is on another machine.
+    pub off_host: bool,
+}
+
+/// A repository, and how far it is up to date.
+#[derive(Debug, Clone, Serialize)]
+pub struct RepositoryStatus {
+    /// What it is called.
+    pub name: String,
+    /// Where it is.
+    pub location: String,
+    /// Its ID; `None` when it cannot be opened.
+    pub repository: Option<String>,
+    /// Whether it is on another machine.
+    pub off_host: bool,
+    /// Backups in it, of all databases.
+    pub backups: u64,
+    /// The newest one.
+    pub newest: Option<String>,
+    /// Its snapshot time.
+    pub newest_time: Option<Timestamp>,
+    /// When the last copy to it ended well, by the journal.
+    pub last_copy: Option<Timestamp>,
+    /// Why nothing is known of it now.
+    pub error: Option<String>,
+}
+
+/// The newest backup of a database in one of the repositories.
+#[derive(Debug, Clone, Serialize)]
+pub struct Held {
+    /// The repository's name.
+    pub repository: String,
+    /// Whether that is on another machine.
+    pub off_host: bool,
+    /// The newest backup there.
+    pub newest: Option<String>,
+    /// Its snapshot time.
+    pub newest_time: Option<Timestamp>,
+}
+
 /// How things stand.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
@@ -37,7 +98,9 @@ pub struct StatusReport {
     pub repository_bytes: u64,
     /// Every database that is configured or has a backup.
     pub databases: Vec<DatabaseStatus>,
-    /// Snapshot files of the repository that cannot be read.
+    /// All repositories, this one first.
+    pub repositories: Vec<RepositoryStatus>,
+    /// Snapshot files of any of them that cannot be read.
     pub damaged: Vec<String>,
 }
 
@@ -52,8 +115,11 @@ pub struct DatabaseStatus {
     pub newest: Option<String>,
     /// The newest one's snapshot time.
     pub newest_time: Option<Timestamp>,
-    /// What would be lost now.
+    /// What would be lost now: counted from the newest backup on another machine, where a repository on another
+    /// machine is configured.
     pub rpo: Objective,
+    /// Where its newest backup is, repository by repository.
+    pub held: Vec<Held>,
     /// What a recovery would take, by the last good drill.
     pub rto: Objective,
     /// The best proof of the newest backup.
@@ -83,6 +149,7 @@ impl StatusReport {
     pub fn is_good(&self) -> bool {
         self.damaged.is_empty()
             && !self.databases.is_empty()
+            && self.repositories.iter().all(|one| one.error.is_none())
             && self
                 .databases
                 .iter()
@@ -104,12 +171,14 @@ pub enum StatusError {
     Journal(#[from] JournalError),
 }
 
-/// Looks at the repository and the journal. `configured` are the databases that should have backups.
+/// Looks at the repositories and the journal. `configured` are the databases that should have backups.
 ///
 /// # Errors
 /// When the repository or the journal cannot be read.
 pub fn status(
     catalog: &Catalog<'_>,
+    first: &First,
+    others: &[Other],
     journal: &Journal,
     configured: &[String],
     promises: Promises,
@@ -117,6 +186,25 @@ pub fn status(
 ) -> Result<StatusReport, StatusError> {
     let repository = catalog.repository();
     let (backups, damaged) = catalog.backups(None)?;
+    let mut damaged: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    let mut stores = vec![Store {
+        status: RepositoryStatus {
+            name: first.name.clone(),
+            location: repository.location(),
+            repository: Some(repository.id().to_owned()),
+            off_host: first.off_host,
+            backups: backups.len() as u64,
+            newest: backups.last().map(|one| one.id.to_string()),
+            newest_time: backups.last().map(|one| one.time),
+            last_copy: last_copy(journal, repository.id())?,
+            error: None,
+        },
+        backups,
+    }];
+    for other in others {
+        stores.push(look(other, journal, &mut damaged)?);
+    }
+    let backups = &stores[0].backups;
     let proofs = journal.best_proofs(repository.id())?;
     let names: BTreeSet<&str> = configured
         .iter()
@@ -138,15 +226,85 @@ pub fn status(
             good_drill: journal.last_drill(repository.id(), Some(name), true)?,
             failed_backup: failed_since(journal, repository.id(), name)?,
         };
-        databases.push(judge(name, &own, history, promises, now));
+        let held = stores.iter().map(|store| store.holds(name)).collect();
+        databases.push(judge(name, &own, held, history, promises, now));
     }
     Ok(StatusReport {
         location: repository.location(),
         repository: repository.id().to_owned(),
         repository_bytes: repository.size_bytes()?,
         databases,
-        damaged: damaged.iter().map(ToString::to_string).collect(),
+        damaged,
+        repositories: stores.into_iter().map(|store| store.status).collect(),
     })
+}
+
+/// A repository, and what is in it.
+struct Store {
+    status: RepositoryStatus,
+    /// Oldest first.
+    backups: Vec<Backup>,
+}
+
+impl Store {
+    fn holds(&self, database: &str) -> Held {
+        let mut own = self.backups.iter().rev();
+        let newest = own.find(|one| one.database == database);
+        Held {
+            repository: self.status.name.clone(),
+            off_host: self.status.off_host,
+            newest: newest.map(|one| one.id.to_string()),
+            newest_time: newest.map(|one| one.time),
+        }
+    }
+}
+
+fn look(
+    other: &Other,
+    journal: &Journal,
+    damaged: &mut Vec<String>,
+) -> Result<Store, JournalError> {
+    let mut status = RepositoryStatus {
+        name: other.name.clone(),
+        location: other.location.clone(),
+        repository: None,
+        off_host: other.off_host,
+        backups: 0,
+        newest: None,
+        newest_time: None,
+        last_copy: None,
+        error: None,
+    };
+    let opened = other.repository.as_ref().map_err(Clone::clone);
+    let listed = opened.and_then(|repository| {
+        status.repository = Some(repository.id().to_owned());
+        let found = Catalog::new(repository).backups(None);
+        found.map_err(|error| error.to_string())
+    });
+    let (backups, unreadable) = match listed {
+        Ok(found) => found,
+        Err(error) => {
+            status.error = Some(error);
+            (Vec::new(), Vec::new())
+        }
+    };
+    damaged.extend(
+        unreadable
+            .iter()
+            .map(|error| format!("{}: {error}", other.name)),
+    );
+    if let Some(id) = &status.repository {
+        status.last_copy = last_copy(journal, id)?;
+    }
+    status.backups = backups.len() as u64;
+    status.newest = backups.last().map(|one| one.id.to_string());
+    status.newest_time = backups.last().map(|one| one.time);
+    Ok(Store { status, backups })
+}
+
+fn last_copy(journal: &Journal, repository: &str) -> Result<Option<Timestamp>, JournalError> {
+    let last = journal.last_run(RunKind::Copy, repository, None, Some(Outcome::Succeeded))?;
+    Ok(last.and_then(|run| run.finished))
 }
 
 /// What the journal remembers of one database.
@@ -176,13 +334,21 @@ fn failed_since(
 fn judge(
     name: &str,
     own: &[&Backup],
+    held: Vec<Held>,
     history: History,
     promises: Promises,
     now: Timestamp,
 ) -> DatabaseStatus {
     let newest = own.last();
     let newest_time = newest.map(|backup| backup.time);
-    let rpo = objectives::rpo_now(newest_time, now, promises.rpo);
+    // What burns with the database is no backup, where there is a place that does not.
+    let counts_off_host = held.iter().any(|one| one.off_host);
+    let counted = held
+        .iter()
+        .filter(|one| one.off_host || !counts_off_host)
+        .filter_map(|one| one.newest_time)
+        .max();
+    let rpo = objectives::rpo_now(counted, now, promises.rpo);
     let bytes_now = newest
         .and_then(|backup| backup.summary.as_ref())
         .map(|summary| summary.data_bytes);
@@ -195,7 +361,13 @@ fn judge(
 
     let mut problems = Vec::new();
     match rpo.verdict {
-        Verdict::Unknown => problems.push("there is no backup".to_owned()),
+        Verdict::Unknown if newest.is_none() => problems.push("there is no backup".to_owned()),
+        Verdict::Unknown => problems.push("no backup is known to be off-host".to_owned()),
+        Verdict::Missed if counts_off_host => problems.push(format!(
+            "the newest backup off-host is {} old: more would be lost than the {} allowed",
+            human(rpo.actual_seconds),
+            human(Some(rpo.target_seconds))
+        )),
         Verdict::Missed => problems.push(format!(
             "the newest backup is {} old: more would be lost than the {} allowed",
             human(rpo.actual_seconds),
@@ -241,6 +413,7 @@ fn judge(
         backups: own.len() as u64,
         newest: newest.map(|backup| backup.id.to_string()),
         newest_time,
+        held,
         rpo,
         rto,
         newest_proof: history.newest_proof.map(|proof| proof.level),

@@ -35,6 +35,14 @@ impl Config {
         })
     }
 
+    /// The config of a repository that cuts streams as `other` does, and is another one.
+    pub(crate) fn like(other: &Self) -> Result<Self, SealError> {
+        Ok(Self {
+            id: Self::random(other.chunk_sizes())?.id,
+            ..other.clone()
+        })
+    }
+
     pub(crate) fn chunk_sizes(&self) -> ChunkSizes {
         ChunkSizes::with_average(self.chunk_average.unwrap_or(DEFAULT_AVERAGE))
     }

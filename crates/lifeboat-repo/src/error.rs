@@ -110,6 +110,14 @@ pub enum RepositoryError {
         /// Where the repository is.
         location: String,
     },
+    /// A snapshot that may not be whole, where nothing may be removed.
+    #[error("snapshot {} can't be counted on, nor removed from an append-only repository: {what}", .snapshot.short())]
+    Unremovable {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Why it can't be counted on.
+        what: String,
+    },
     /// The caller asked for it, through its interrupt flag.
     #[error("interrupted")]
     Interrupted,

@@ -3,12 +3,16 @@
 //! In memory it is one sorted array of 48-byte entries, whatever the number of index files: a million blobs
 //! take 48 MB, less than any hash map would, and it never grows after it was loaded.
 
+mod queue;
+
 use crate::id::{BlobId, IndexId, PackId};
 use crate::pack::{BlobKind, PackedBlob};
 use crate::seal::OVERHEAD_BYTES;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
+
+pub(crate) use queue::IndexQueue;
 
 /// An index file is written when it lists this many blobs: at some 190 bytes of JSON each it stays below
 /// restic's aim of 8 MiB once compressed, and a crash loses the work of no more.

@@ -14,6 +14,7 @@
 pub mod check;
 pub mod chunker;
 mod config;
+pub mod copy;
 mod error;
 pub mod id;
 pub mod index;

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::id::{BlobId, PackId};
-use crate::seal::{NONCE_BYTES, Nonces, OVERHEAD_BYTES, SealError, Sealer};
+use crate::seal::{MAC_BYTES, NONCE_BYTES, Nonces, OVERHEAD_BYTES, SealError, Sealer};
 
 /// What a blob is. A pack holds one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -249,6 +249,41 @@ impl PackBuilder {
         Ok(())
     }
 
+    /// Appends a blob that was sealed with another key: `payload` is what was inside, compressed or not as `blob`
+    /// says, and is sealed anew.
+    ///
+    /// # Errors
+    /// When it has not the promised length, there are no random bytes, or the pack would pass 4 GiB. The pack is
+    /// then as before.
+    pub fn add_payload(
+        &mut self,
+        blob: &PackedBlob,
+        payload: &[u8],
+        sealer: &Sealer,
+        nonces: &mut Nonces,
+    ) -> Result<(), PackError> {
+        if payload.len() + OVERHEAD_BYTES != blob.length as usize {
+            return Err(PackError::WrongLength(blob.id));
+        }
+        let start = self.bytes.len();
+        let offset = u32::try_from(start).ok();
+        let offset = offset.filter(|offset| offset.checked_add(blob.length).is_some());
+        let offset = offset.ok_or(PackError::Malformed("the pack would pass 4 GiB"))?;
+        let nonce = nonces.draw().map_err(|source| PackError::Sealed {
+            part: "blob",
+            source,
+        })?;
+        self.bytes.resize(start + NONCE_BYTES, 0);
+        self.bytes.extend_from_slice(payload);
+        sealer.seal_in_place(&mut self.bytes, start, nonce);
+        self.blobs.push(PackedBlob {
+            offset,
+            kind: self.kind,
+            ..*blob
+        });
+        Ok(())
+    }
+
     /// Takes over all blobs of `other`, which are sealed each on its own and don't mind where they lie. Gives
     /// back its buffer.
     ///
@@ -322,6 +357,26 @@ pub fn header_length(field: [u8; LENGTH_FIELD_BYTES], pack_bytes: u64) -> Result
         return Err(PackError::Malformed("the header's length is impossible"));
     }
     Ok(length as usize)
+}
+
+/// What is inside a sealed blob that was opened where it lies: compressed bytes, or plain ones.
+pub(crate) fn payload(opened: &[u8]) -> &[u8] {
+    let end = opened.len().saturating_sub(MAC_BYTES);
+    opened.get(NONCE_BYTES..end).unwrap_or_default()
+}
+
+/// The blobs of a pack whose whole content is at hand, in their order in the file.
+///
+/// # Errors
+/// When its header does not open, or does not describe it to the last byte.
+pub fn blobs_of(pack: &[u8], sealer: &Sealer) -> Result<Vec<PackedBlob>, PackError> {
+    let too_short = PackError::Malformed("it is too short for a pack");
+    let (rest, field) = pack
+        .split_last_chunk::<LENGTH_FIELD_BYTES>()
+        .ok_or(too_short)?;
+    let length = header_length(*field, pack.len() as u64)?;
+    let mut header = rest[rest.len() - length..].to_vec();
+    parse_header(&mut header, pack.len() as u64, sealer)
 }
 
 /// The blobs that a pack's sealed header lists, in their order in the file.

@@ -43,6 +43,7 @@ pub struct Repository {
 #[derive(Debug)]
 struct Inner {
     storage: Arc<dyn Storage>,
+    master: MasterKey,
     sealer: Sealer,
     config: Config,
     key: KeyId,
@@ -58,6 +59,34 @@ impl Repository {
         storage: Arc<dyn Storage>,
         password: &SecretString,
         options: &InitOptions,
+    ) -> Result<Self, RepositoryError> {
+        let config = Config::random(options.chunk_sizes)?;
+        Self::make(storage, password, options, MasterKey::random()?, config)
+    }
+
+    /// As [`Repository::init`], but with the master key of `primary` under a key file and a password of its own,
+    /// and cutting streams as `primary` does: what is sealed in one can be read in the other, so packs can be
+    /// moved as they are. It has an identity of its own. The chunk sizes in `options` are not used.
+    ///
+    /// # Errors
+    /// As [`Repository::init`].
+    pub fn init_with_keys_of(
+        primary: &Self,
+        storage: Arc<dyn Storage>,
+        password: &SecretString,
+        options: &InitOptions,
+    ) -> Result<Self, RepositoryError> {
+        let config = Config::like(&primary.inner.config)?;
+        let master = primary.inner.master.clone();
+        Self::make(storage, password, options, master, config)
+    }
+
+    fn make(
+        storage: Arc<dyn Storage>,
+        password: &SecretString,
+        options: &InitOptions,
+        master: MasterKey,
+        config: Config,
     ) -> Result<Self, RepositoryError> {
         storage.create()?;
         let already = || RepositoryError::AlreadyExists {
@@ -75,7 +104,6 @@ impl Repository {
         }
         // An interrupted init leaves keys without a config.
         let left = storage.list(FileKind::Key)?;
-        let master = MasterKey::random()?;
         let origin = KeyOrigin {
             hostname: options.hostname.clone(),
             username: options.username.clone(),
@@ -88,7 +116,6 @@ impl Repository {
             .map_err(|error| encode(&error))?;
         let key_id = KeyId::of(&key);
         storage.write(FileKind::Key, &key_id.to_string(), &key)?;
-        let config = Config::random(options.chunk_sizes)?;
         let json = serde_json::to_vec(&config).map_err(|error| encode(&error))?;
         let sealer = Sealer::new(&master);
         let sealed =
@@ -112,6 +139,7 @@ impl Repository {
         Ok(Self {
             inner: Arc::new(Inner {
                 storage,
+                master,
                 sealer,
                 config,
                 key: key_id,
@@ -159,7 +187,7 @@ impl Repository {
         let unlock = |master: MasterKey| {
             let sealer = Sealer::new(&master);
             match unpacked::decode(FileKind::Config, sealed.clone(), &sealer) {
-                Ok(json) => Some((sealer, json)),
+                Ok(json) => Some((master, sealer, json)),
                 Err(error) => {
                     unopened = Some(damaged(&error));
                     None
@@ -167,8 +195,8 @@ impl Repository {
             }
         };
         let found = find_key(storage.as_ref(), password, unlock);
-        let (sealer, json, key) = match (found, unopened) {
-            (Ok(((sealer, json), key)), _) => (sealer, json, key),
+        let (master, sealer, json, key) = match (found, unopened) {
+            (Ok(((master, sealer, json), key)), _) => (master, sealer, json, key),
             (Err(_), Some(unopened)) => return Err(unopened),
             (Err(error), None) => return Err(error),
         };
@@ -182,6 +210,7 @@ impl Repository {
         Ok(Self {
             inner: Arc::new(Inner {
                 storage,
+                master,
                 sealer,
                 config,
                 key,
@@ -217,6 +246,12 @@ impl Repository {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.inner.key
+    }
+
+    /// Whether what is sealed in one of the two can be opened with the key of the other.
+    #[must_use]
+    pub fn shares_keys_with(&self, other: &Self) -> bool {
+        self.inner.master.is(&other.inner.master)
     }
 
     pub(crate) fn sealer(&self) -> &Sealer {
@@ -364,7 +399,7 @@ fn try_delete(storage: &dyn Storage, key: &str) {
 }
 
 /// Reads a file, unless it is longer than is believed of its kind.
-fn read_bounded(
+pub(crate) fn read_bounded(
     storage: &dyn Storage,
     kind: FileKind,
     name: &str,

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use lifeboat_engine::config::{
-    Config, ConfigError, PasswordSource, RepositoryLocation, Sources, UrlSource, search,
+    Config, ConfigError, PasswordSource, RepositoryLocation, RepositorySettings, Sources,
+    UrlSource, search,
 };
 use lifeboat_engine::journal::Journal;
 use lifeboat_pg::tools::ToolFinder;
@@ -18,7 +19,7 @@ use lifeboat_repo::Repository;
 use lifeboat_repo::storage::{AppendOnly, LocalStorage, Storage};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cli::{ConfigUse, GlobalArgs};
+use crate::cli::{ConfigUse, GlobalArgs, RepositoryArg};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -160,24 +161,36 @@ impl App {
         }
     }
 
-    /// The repository, open.
-    pub fn repository(&self) -> Result<Repository, Failure> {
-        let (location, password) = self.config.repository()?;
+    /// The repository that was asked for, else the primary, open.
+    pub fn repository(&self, which: &RepositoryArg) -> Result<Repository, Failure> {
+        self.open(self.config.repository(which.name())?)
+    }
+
+    /// A configured repository, open.
+    pub fn open(&self, settings: &RepositorySettings) -> Result<Repository, Failure> {
+        let (location, password) = settings.access()?;
         if let PasswordSource::File(path) = &password.value {
             self.warn_of_readers("the passphrase", path);
         }
         let password = secrets::password(password)?;
-        Ok(Repository::open(self.storage(&location.value)?, &password)?)
+        let storage = self.storage(settings, &location.value)?;
+        Ok(Repository::open(storage, &password)?)
     }
 
     /// A location as a storage, with the settings and credentials that are configured. Connects to nothing yet.
-    pub fn storage(&self, location: &RepositoryLocation) -> Result<Arc<dyn Storage>, Failure> {
+    pub fn storage(
+        &self,
+        settings: &RepositorySettings,
+        location: &RepositoryLocation,
+    ) -> Result<Arc<dyn Storage>, Failure> {
         let storage: Arc<dyn Storage> = match location {
-            RepositoryLocation::Remote(location) => remote::storage(self, location)?,
+            RepositoryLocation::Remote(location) => {
+                remote::storage(self, &settings.remote, location)?
+            }
             RepositoryLocation::Local(path) => Arc::new(LocalStorage::new(path)),
             other => return Err(Failure::bug(format_args!("no storage for {other}"))),
         };
-        Ok(if self.config.remote.append_only.value {
+        Ok(if settings.remote.append_only.value {
             Arc::new(AppendOnly::new(storage))
         } else {
             storage

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lifeboat_engine::config::RemoteSettings;
 use lifeboat_repo::storage::Storage;
 use lifeboat_repo::storage::remote::{
     RemoteLocation, RemoteOptions, RemoteStorage, S3Access, S3Location, SshCommand,
@@ -17,8 +18,11 @@ use crate::failure::Failure;
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// The storage at a location. Reads credentials, connects to nothing.
-pub fn storage(app: &App, location: &RemoteLocation) -> Result<Arc<dyn Storage>, Failure> {
-    let settings = &app.config.remote;
+pub fn storage(
+    app: &App,
+    settings: &RemoteSettings,
+    location: &RemoteLocation,
+) -> Result<Arc<dyn Storage>, Failure> {
     let options = RemoteOptions {
         interrupt: Arc::clone(&app.interrupt),
         bytes_per_second: settings.bandwidth_limit.value.map(|limit| limit.bytes()),
@@ -26,7 +30,7 @@ pub fn storage(app: &App, location: &RemoteLocation) -> Result<Arc<dyn Storage>,
     };
     match location {
         RemoteLocation::S3(location) => {
-            let storage = RemoteStorage::s3(location, &access(app, location)?, options)?;
+            let storage = RemoteStorage::s3(location, &access(app, settings, location)?, options)?;
             Ok(Arc::new(storage))
         }
         RemoteLocation::Sftp(location) => {
@@ -44,8 +48,11 @@ pub fn storage(app: &App, location: &RemoteLocation) -> Result<Arc<dyn Storage>,
     }
 }
 
-fn access(app: &App, location: &S3Location) -> Result<S3Access, Failure> {
-    let settings = &app.config.remote;
+fn access(
+    app: &App,
+    settings: &RemoteSettings,
+    location: &S3Location,
+) -> Result<S3Access, Failure> {
     let environment = |name: &str| {
         app.environment
             .get(name)

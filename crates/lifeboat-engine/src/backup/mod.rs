@@ -23,9 +23,7 @@ use lifeboat_pg::dump::{DumpError, DumpOptions, DumpSession, Globals};
 use lifeboat_pg::migrations::{MigrationHistory, read_migrations};
 use lifeboat_pg::tools::{Tool, ToolError, ToolFinder, Tools, Wanted};
 use lifeboat_pg::wire::PgError;
-use lifeboat_repo::check::{CheckOptions, CheckScope};
 use lifeboat_repo::lock::LockMode;
-use lifeboat_repo::storage::{FileKind, StorageErrorKind};
 use lifeboat_repo::writer::{SnapshotDraft, Writer, WriterOptions};
 use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
@@ -226,32 +224,11 @@ fn stands_after_all(
     id: SnapshotId,
     request: &BackupRequest,
 ) -> Result<(), BackupError> {
-    let name = id.to_string();
-    let options = CheckOptions {
-        interrupt: Arc::clone(&request.interrupt),
-        ..CheckOptions::default()
-    };
-    let check = repository
-        .find_snapshot(&name)
-        .and_then(|snapshot| repository.check(CheckScope::Snapshot(&snapshot), &options, &|_| ()));
-    let reason = match check {
-        Ok(check) if check.is_clean() => return Ok(()),
-        Ok(_) => BackupError::Inconsistent(
+    match repository.remove_unless_whole(id, &request.interrupt)? {
+        true => Ok(()),
+        false => Err(BackupError::Inconsistent(
             "data was removed from the repository while the backup was made".to_owned(),
-        ),
-        Err(error) => error.into(),
-    };
-    if !repository.storage().may_delete() {
-        return Err(BackupError::Inconsistent(format!(
-            "{reason}; backup {} is listed nevertheless, since nothing may be removed here: do not count on it",
-            id.short()
-        )));
-    }
-    match repository.storage().delete(FileKind::Snapshot, &name) {
-        Err(error) if error.kind() != StorageErrorKind::NotFound => {
-            Err(RepositoryError::from(error).into())
-        }
-        _ => Err(reason),
+        )),
     }
 }
 

@@ -84,6 +84,24 @@ pub enum ConfigError {
         /// Their name.
         name: String,
     },
+    /// Two repositories share a name.
+    #[error("{origin}: a repository named `{name}` exists already")]
+    DuplicateRepository {
+        /// The second one.
+        origin: Origin,
+        /// Their name.
+        name: String,
+    },
+    /// The chosen repository is not configured.
+    #[error("no repository named `{name}` is configured")]
+    UnknownRepository {
+        /// The name that was asked for.
+        name: String,
+        /// The configured name that was probably meant.
+        nearest: Option<String>,
+        /// All configured names.
+        names: Vec<String>,
+    },
     /// Nothing says which database to work on.
     #[error("no database is configured")]
     NoDatabase,

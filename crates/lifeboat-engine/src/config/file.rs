@@ -65,8 +65,11 @@ pub(super) struct ConfigFile {
     pub(super) state_dir: Option<Spanned<String>>,
     /// One of several databases, each with a name. Use this or `database_url`, not both.
     pub(super) database: Vec<DatabaseSection>,
-    /// The repository: an ordinary restic repository, encrypted and deduplicated.
-    pub(super) repository: RepositorySection,
+    /// Where backups are kept: ordinary restic repositories, encrypted and deduplicated. The first one is the
+    /// primary: backups are written to it, and copied from there to the others by `lifeboat copy`. A single one
+    /// can be written as the table `[repository]`. The environment variables are about the primary.
+    #[schemars(with = "Vec<RepositorySection>")]
+    pub(super) repository: OneOrMore,
     /// What you promised. `status` and the drills hold reality against these.
     pub(super) objectives: ObjectivesSection,
     /// How backups are taken.
@@ -103,6 +106,11 @@ pub(super) struct DatabaseSection {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RepositorySection {
+    /// The name used with `--repository` and shown by `status`. Letters, digits, `.`, `_` and `-`. Every one but
+    /// the first needs one.
+    #[schemars(with = "Option<String>")]
+    #[schemars(extend("x-default" = "`primary` for the first", "x-example" = "\"offsite\""))]
+    pub(super) name: Option<Spanned<String>>,
     /// The folder that holds the repository; a mounted network folder is one. For a repository on another
     /// machine, use `url`.
     #[schemars(with = "Option<String>")]
@@ -115,7 +123,8 @@ pub(super) struct RepositorySection {
     #[schemars(extend("x-env" = "LIFEBOAT_REPOSITORY", "x-example" = "\"s3:https://s3.example.org/backups/memalerts\""))]
     pub(super) url: Option<Spanned<String>>,
     /// A file that holds the repository's passphrase, on one line (mode 0600). Keep a copy of it
-    /// somewhere else: without it the backups cannot be read by anyone.
+    /// somewhere else: without it the backups cannot be read by anyone. A repository that has neither this nor
+    /// `password_command` is opened with the primary's.
     #[schemars(with = "Option<String>")]
     #[schemars(extend("x-env" = "LIFEBOAT_PASSWORD_FILE", "x-example" = "\"/etc/lifeboat/passphrase\""))]
     pub(super) password_file: Option<Spanned<String>>,
@@ -153,6 +162,48 @@ pub(super) struct RepositorySection {
     #[schemars(with = "Option<Vec<String>>")]
     #[schemars(extend("x-default" = "the `ssh` on the path", "x-example" = "[\"ssh\", \"-F\", \"/etc/lifeboat/ssh_config\"]"))]
     pub(super) ssh_command: Option<Spanned<Vec<String>>>,
+    /// Whether `lifeboat backup` copies to it, straight after each success. Not for the primary.
+    #[schemars(with = "Option<bool>")]
+    #[schemars(extend("x-default" = false, "x-example" = "false"))]
+    pub(super) after_backup: Option<Spanned<bool>>,
+}
+
+/// `[repository]`, or several `[[repository]]`.
+#[derive(Debug, Default)]
+pub(super) struct OneOrMore(pub(super) Vec<Spanned<RepositorySection>>);
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand, since an untagged enum would lose the places of the values.
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("[repository] or [[repository]]")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<Self::Value, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                // A table's place is never asked for: what is missing in the only one has a default.
+                let section = RepositorySection::deserialize(map)?;
+                Ok(OneOrMore(vec![Spanned::new(0..0, section)]))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut items: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut sections = Vec::new();
+                while let Some(section) = items.next_element()? {
+                    sections.push(section);
+                }
+                Ok(OneOrMore(sections))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// The two promises of a recovery plan.

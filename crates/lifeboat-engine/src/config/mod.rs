@@ -16,6 +16,7 @@ mod nearest;
 mod origin;
 mod parse;
 pub mod reference;
+mod repositories;
 mod resolve;
 pub mod search;
 #[cfg(test)]
@@ -55,12 +56,10 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The databases, in the file's order. May be empty: `list` and `restore` need none.
     pub databases: Vec<Database>,
-    /// Where the repository is.
-    pub repository: Option<Setting<RepositoryLocation>>,
-    /// How the repository's password is found.
-    pub password: Option<Setting<PasswordSource>>,
-    /// How the repository is reached, where it is on another machine.
-    pub remote: RemoteSettings,
+    /// The primary repository, to which backups are written. Where nothing is configured it has no location.
+    pub primary: RepositorySettings,
+    /// The repositories that are kept up to date with it, in the file's order.
+    pub others: Vec<RepositorySettings>,
     /// The promises.
     pub objectives: Objectives,
     /// How backups are taken.
@@ -156,6 +155,39 @@ impl fmt::Display for RepositoryLocation {
             Self::Local(path) => path.display().fmt(f),
             Self::Remote(location) => location.fmt(f),
         }
+    }
+}
+
+/// A repository: where it is, what opens it, how it is reached.
+#[derive(Debug, Clone)]
+pub struct RepositorySettings {
+    /// What it is called.
+    pub name: String,
+    /// Where it is.
+    pub location: Option<Setting<RepositoryLocation>>,
+    /// How its password is found: its own, or else the primary's.
+    pub password: Option<Setting<PasswordSource>>,
+    /// How it is reached, where it is on another machine.
+    pub remote: RemoteSettings,
+    /// Whether a backup is copied to it straight after it was taken.
+    pub after_backup: Setting<bool>,
+}
+
+impl RepositorySettings {
+    /// Where it is, and how its password is found. Errors: `NoRepository`, `NoPassword`.
+    pub fn access(
+        &self,
+    ) -> Result<(&Setting<RepositoryLocation>, &Setting<PasswordSource>), ConfigError> {
+        let location = self.location.as_ref().ok_or(ConfigError::NoRepository)?;
+        let password = self.password.as_ref().ok_or(ConfigError::NoPassword)?;
+        Ok((location, password))
+    }
+
+    /// Whether it is on another machine, as far as its location tells: what a fire here does not take.
+    #[must_use]
+    pub fn is_off_host(&self) -> bool {
+        let location = self.location.as_ref().map(|location| &location.value);
+        matches!(location, Some(RepositoryLocation::Remote(_)))
     }
 }
 
@@ -341,12 +373,24 @@ impl Config {
         }
     }
 
-    /// Where the repository is, and how its password is found. Errors: `NoRepository`, `NoPassword`.
-    pub fn repository(
-        &self,
-    ) -> Result<(&Setting<RepositoryLocation>, &Setting<PasswordSource>), ConfigError> {
-        let location = self.repository.as_ref().ok_or(ConfigError::NoRepository)?;
-        let password = self.password.as_ref().ok_or(ConfigError::NoPassword)?;
-        Ok((location, password))
+    /// All repositories, the primary first.
+    pub fn repositories(&self) -> impl Iterator<Item = &RepositorySettings> {
+        std::iter::once(&self.primary).chain(&self.others)
+    }
+
+    /// The repository called `name`, or the primary. Errors: `UnknownRepository`.
+    pub fn repository(&self, name: Option<&str>) -> Result<&RepositorySettings, ConfigError> {
+        let Some(name) = name else {
+            return Ok(&self.primary);
+        };
+        let mut all = self.repositories();
+        all.find(|one| one.name == name).ok_or_else(|| {
+            let names: Vec<String> = self.repositories().map(|one| one.name.clone()).collect();
+            ConfigError::UnknownRepository {
+                name: name.to_owned(),
+                nearest: nearest(name, names.iter().map(String::as_str)).map(str::to_owned),
+                names,
+            }
+        })
     }
 }

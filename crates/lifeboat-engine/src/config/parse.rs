@@ -66,6 +66,10 @@ fn unknown_keys(
             DeValue::Table(table) if inner.get("properties").is_some() => {
                 unknown_keys(lines, known, &path, table, inner, errors);
             }
+            // One entry of a list that may also be written as a table.
+            DeValue::Table(table) if inner["items"].get("properties").is_some() => {
+                unknown_keys(lines, known, &path, table, &inner["items"], errors);
+            }
             DeValue::Array(items) => {
                 for item in items {
                     if let DeValue::Table(table) = item.get_ref() {

@@ -4,20 +4,15 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lifeboat_repo::storage::remote::LocationError;
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::file::{
-    ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText, RepositorySection,
-    RetentionSection,
-};
+use super::file::{ConfigFile, DatabaseSection, DrillCheckSection, ExpectedText, RetentionSection};
 use super::parse::{Lines, parse};
 use super::units::{ByteSize, TimeSpan};
 use super::{
     BackupSettings, Config, Database, DrillCheck, DrillSettings, DumpFolder, Expectation,
-    Objectives, Origin, PasswordSource, RemoteSettings, RepositoryLocation, Setting, Sources,
-    ToolSettings, UrlSource, VerifySettings,
+    Objectives, Origin, Setting, Sources, ToolSettings, UrlSource, VerifySettings,
 };
 use crate::expire::{Policy, Within};
 
@@ -46,7 +41,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
         Some((path, text)) => (path.as_path(), text.as_str()),
         None => (Path::new(""), ""),
     };
-    let mut file = match &sources.file {
+    let file = match &sources.file {
         Some(_) => parse(path, text)?,
         None => ConfigFile::default(),
     };
@@ -64,19 +59,13 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
         file.database,
         &mut notices,
     );
-    let remote = layers.remote(&mut file.repository);
-    let repository = layers.repository(file.repository.path, file.repository.url);
-    let password = layers.password(
-        file.repository.password_file,
-        file.repository.password_command,
-    );
+    let (primary, others) = layers.repositories(file.repository.0);
     let lock_timeout = TimeSpan::from_seconds(LOCK_TIMEOUT_SECONDS).unwrap_or(TimeSpan::hours(1));
     let config = Config {
         file: sources.file.as_ref().map(|(path, _)| path.clone()),
         databases,
-        repository,
-        password,
-        remote,
+        primary,
+        others,
         objectives: Objectives {
             rpo: layers.or_default(file.objectives.rpo, RPO),
             rto: layers.or_default(file.objectives.rto, RTO),
@@ -116,14 +105,14 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
     Ok(config)
 }
 
-struct Layers<'a> {
+pub(super) struct Layers<'a> {
     environment: &'a BTreeMap<String, String>,
     lines: Lines<'a>,
-    errors: Vec<ConfigError>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 impl Layers<'_> {
-    fn env(&self, name: &'static str) -> Option<(String, Origin)> {
+    pub(super) fn env(&self, name: &'static str) -> Option<(String, Origin)> {
         let value = self.environment.get(name)?;
         (!value.is_empty()).then(|| (value.clone(), Origin::Environment(name)))
     }
@@ -132,18 +121,18 @@ impl Layers<'_> {
         self.lines.place(Some(spanned.span()))
     }
 
-    fn origin<T>(&self, spanned: &Spanned<T>) -> Origin {
+    pub(super) fn origin<T>(&self, spanned: &Spanned<T>) -> Origin {
         Origin::File(self.place(spanned))
     }
 
-    fn unusable(&mut self, origin: Origin, message: impl Into<String>) {
+    pub(super) fn unusable(&mut self, origin: Origin, message: impl Into<String>) {
         self.errors.push(ConfigError::Unusable {
             origin,
             message: message.into(),
         });
     }
 
-    fn or_default<T>(&self, value: Option<Spanned<T>>, default: T) -> Setting<T> {
+    pub(super) fn or_default<T>(&self, value: Option<Spanned<T>>, default: T) -> Setting<T> {
         match value {
             Some(spanned) => {
                 let origin = self.origin(&spanned);
@@ -155,7 +144,7 @@ impl Layers<'_> {
 
     /// A path from the file: `~/` is the home folder, anything relative counts from the file's folder, so
     /// that a cron job in another folder means the same file.
-    fn file_path(&self, text: &str) -> PathBuf {
+    pub(super) fn file_path(&self, text: &str) -> PathBuf {
         if let Some(rest) = text.strip_prefix("~/")
             && let Some((home, _)) = self.env("HOME")
         {
@@ -167,7 +156,7 @@ impl Layers<'_> {
         }
     }
 
-    fn path_or_none(&self, value: Option<Spanned<String>>) -> Setting<Option<PathBuf>> {
+    pub(super) fn path_or_none(&self, value: Option<Spanned<String>>) -> Setting<Option<PathBuf>> {
         let setting = self.or_default(value.map(some_text), None);
         setting.map(|text| text.map(|text| self.file_path(&text)))
     }
@@ -351,12 +340,7 @@ impl Layers<'_> {
     ) -> Option<Database> {
         let origin = self.origin(&section.name);
         let name = section.name.into_inner();
-        let right = !name.is_empty()
-            && name.len() <= 63
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if !right {
+        if !is_name(&name) {
             self.unusable(
                 origin.clone(),
                 format!("{name:?} is not a database name: use up to 63 letters, digits, `.`, `_` and `-`"),
@@ -401,7 +385,7 @@ impl Layers<'_> {
         }
     }
 
-    fn at_most_one<T>(
+    pub(super) fn at_most_one<T>(
         &mut self,
         first: Option<Setting<T>>,
         second: Option<Setting<T>>,
@@ -413,116 +397,6 @@ impl Layers<'_> {
             });
         }
         first.or(second)
-    }
-
-    fn repository(
-        &mut self,
-        path: Option<Spanned<String>>,
-        url: Option<Spanned<String>>,
-    ) -> Option<Setting<RepositoryLocation>> {
-        let path = path.map(|spanned| (spanned.get_ref().clone(), self.origin(&spanned)));
-        let url = url.map(|spanned| (spanned.get_ref().clone(), self.origin(&spanned)));
-        if let (Some((_, first)), Some((_, second))) = (&path, &url) {
-            self.errors.push(ConfigError::Conflict {
-                first: first.clone(),
-                second: second.clone(),
-            });
-        }
-        let (text, origin) = self.env("LIFEBOAT_REPOSITORY").or(path).or(url)?;
-        let location = match RepositoryLocation::parse(&text) {
-            Ok(RepositoryLocation::Local(folder)) => RepositoryLocation::Local(match &origin {
-                Origin::File(_) => self.file_path(&folder.to_string_lossy()),
-                _ => folder,
-            }),
-            Ok(location) => location,
-            Err(LocationError::UnknownScheme { scheme }) => {
-                self.errors
-                    .push(ConfigError::StorageUnknown { origin, scheme });
-                return None;
-            }
-            Err(error) => {
-                self.unusable(origin, error.to_string());
-                return None;
-            }
-        };
-        Some(Setting::new(location, origin))
-    }
-
-    fn remote(&mut self, section: &mut RepositorySection) -> RemoteSettings {
-        let region = self.or_default(section.region.take().map(some_text), None);
-        let credentials_file = self.path_or_none(section.credentials_file.take());
-        let path_style = match section.path_style.take() {
-            Some(spanned) => {
-                let origin = self.origin(&spanned);
-                Setting::new(Some(spanned.into_inner()), origin)
-            }
-            None => Setting::default(None),
-        };
-        let bandwidth_limit = match section.bandwidth_limit.take() {
-            Some(spanned) => {
-                let origin = self.origin(&spanned);
-                Setting::new(Some(spanned.into_inner()), origin)
-            }
-            None => Setting::default(None),
-        };
-        let ssh_command = self.or_default(section.ssh_command.take(), vec!["ssh".to_owned()]);
-        if ssh_command
-            .value
-            .first()
-            .is_none_or(|program| program.is_empty())
-        {
-            let origin = ssh_command.origin.clone();
-            self.unusable(origin, "repository.ssh_command names no program");
-        }
-        RemoteSettings {
-            append_only: self.or_default(section.append_only.take(), false),
-            region,
-            path_style,
-            credentials_file,
-            bandwidth_limit,
-            ssh_command,
-        }
-    }
-
-    fn password(
-        &mut self,
-        file: Option<Spanned<String>>,
-        command: Option<Spanned<Vec<String>>>,
-    ) -> Option<Setting<PasswordSource>> {
-        let literal = self
-            .env("LIFEBOAT_PASSWORD")
-            .map(|(text, origin)| Setting::new(PasswordSource::Literal(text.into()), origin));
-        let named = self
-            .env("LIFEBOAT_PASSWORD_FILE")
-            .map(|(path, origin)| Setting::new(PasswordSource::File(path.into()), origin));
-        let from_environment = self.at_most_one(literal, named);
-
-        let file = file.map(|spanned| {
-            let origin = self.origin(&spanned);
-            if spanned.get_ref().is_empty() {
-                self.unusable(origin.clone(), "repository.password_file is empty");
-            }
-            Setting::new(
-                PasswordSource::File(self.file_path(spanned.get_ref())),
-                origin,
-            )
-        });
-        let command = command.map(|spanned| {
-            let origin = self.origin(&spanned);
-            if spanned
-                .get_ref()
-                .first()
-                .is_none_or(|program| program.is_empty())
-            {
-                self.unusable(
-                    origin.clone(),
-                    "repository.password_command names no program",
-                );
-            }
-            Setting::new(PasswordSource::Command(spanned.into_inner()), origin)
-        });
-        let from_file = self.at_most_one(file, command);
-        from_environment.or(from_file)
     }
 
     fn dump_folder(&mut self) -> DumpFolder {
@@ -575,6 +449,15 @@ impl Layers<'_> {
     }
 }
 
+/// Whether it is a name for a database or a repository.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 63
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
 /// The scheme of a repository's address: the letters before the first `:`, when they are one of the known
 /// storages or `//` follows. A colon in a folder's name is not a scheme.
 pub(super) fn scheme(text: &str) -> Option<&str> {
@@ -589,7 +472,7 @@ pub(super) fn scheme(text: &str) -> Option<&str> {
     (word && (KNOWN.contains(&scheme) || rest.starts_with("//"))).then_some(scheme)
 }
 
-fn some_text(spanned: Spanned<String>) -> Spanned<Option<String>> {
+pub(super) fn some_text(spanned: Spanned<String>) -> Spanned<Option<String>> {
     let span = spanned.span();
     Spanned::new(span, Some(spanned.into_inner()))
 }

@@ -54,7 +54,7 @@ fn three_variables_are_enough() {
         literal(config.database(None).unwrap()),
         "postgresql:///memalerts"
     );
-    let (location, password) = config.repository().unwrap();
+    let (location, password) = config.primary.access().unwrap();
     assert_eq!(
         location.value,
         RepositoryLocation::Local("/srv/lifeboat".into())
@@ -128,7 +128,7 @@ prefix = ["docker", "exec", "-i", "pg"]
         matches!(&config.databases[0].url.value, UrlSource::File(path) if path == &PathBuf::from("/home/ops/url"))
     );
     assert_eq!(config.state_dir.value, Some("/etc/lifeboat/state".into()));
-    let remote = &config.remote;
+    let remote = &config.primary.remote;
     assert_eq!(remote.region.value.as_deref(), Some("eu-central-1"));
     assert_eq!(remote.path_style.value, Some(false));
     assert_eq!(
@@ -140,7 +140,7 @@ prefix = ["docker", "exec", "-i", "pg"]
         Some(10 << 20)
     );
     assert_eq!(remote.ssh_command.value, ["ssh", "-F", "x"]);
-    let repository = config.repository.unwrap();
+    let repository = config.primary.location.clone().unwrap();
     assert_eq!(repository.value.to_string(), "/etc/lifeboat/repo");
     assert_eq!(
         repository.origin.to_string(),
@@ -216,6 +216,30 @@ fn mistakes_are_named_with_their_place() {
             "/etc/lifeboat/lifeboat.toml:3: set, but /etc/lifeboat/lifeboat.toml:2 already says this",
         ),
         (
+            "[[repository]]\npath = \"/a\"\n[[repository]]\nname = \"b\"\npath = \"/b\"\nafter_bakcup = true",
+            "/etc/lifeboat/lifeboat.toml:6: unknown key `repository.after_bakcup`",
+        ),
+        (
+            "[[repository]]\npath = \"/a\"\n\n[[repository]]\npath = \"/b\"",
+            "/etc/lifeboat/lifeboat.toml:4: repository number 2 has no name: only the first one can do without",
+        ),
+        (
+            "[[repository]]\nname = \"a\"\npath = \"/a\"\n[[repository]]\nname = \"a\"\npath = \"/b\"",
+            "/etc/lifeboat/lifeboat.toml:5: a repository named `a` exists already",
+        ),
+        (
+            "[[repository]]\npath = \"/a\"\n[[repository]]\nname = \"primary\"\npath = \"/b\"",
+            "/etc/lifeboat/lifeboat.toml:4: a repository named `primary` exists already",
+        ),
+        (
+            "[[repository]]\npath = \"/a\"\n[[repository]]\nname = \"b\"",
+            "/etc/lifeboat/lifeboat.toml:4: repository b has no path and no url",
+        ),
+        (
+            "[repository]\npath = \"/a\"\nafter_backup = true",
+            "/etc/lifeboat/lifeboat.toml:3: repository.after_backup: backups are written to the first repository; this is for the others",
+        ),
+        (
             "[[database]]\nname = \"a b\"\nurl = \"x\"",
             "/etc/lifeboat/lifeboat.toml:2: \"a b\" is not a database name: use up to 63 letters, digits, `.`, `_` and `-`",
         ),
@@ -288,7 +312,7 @@ fn environment_wins_over_file_except_where_it_cannot_mean_one_thing() {
     // restic's variables are somebody else's.
     let config = resolve("", &[("RESTIC_REPOSITORY", "/r"), ("RESTIC_PASSWORD", "p")]).unwrap();
     assert!(matches!(
-        config.repository(),
+        config.primary.access(),
         Err(ConfigError::NoRepository)
     ));
     // libpq's own variables name a database too.
@@ -303,6 +327,65 @@ fn environment_wins_over_file_except_where_it_cannot_mean_one_thing() {
             .databases
             .is_empty()
     );
+}
+
+#[test]
+fn several_repositories() {
+    let text = r#"
+[[repository]]
+path = "repo"
+password_file = "secret"
+region = "here"
+
+[[repository]]
+name = "offsite"
+url = "s3:https://s3.example.org/bucket"
+credentials_file = "keys"
+bandwidth_limit = "1MiB"
+after_backup = true
+
+[[repository]]
+name = "disk"
+path = "/mnt/disk"
+password_command = ["pass"]
+"#;
+    let variables = [
+        ("LIFEBOAT_REPOSITORY", "/elsewhere"),
+        ("LIFEBOAT_PASSWORD", "hunter2"),
+    ];
+    let config = resolve(text, &variables).unwrap();
+    let names: Vec<&str> = config.repositories().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["primary", "offsite", "disk"]);
+    // The environment is about the primary, and those without a passphrase of their own follow it.
+    let place = |name| {
+        let (location, password) = config.repository(name).unwrap().access().unwrap();
+        (location.value.to_string(), password.origin.to_string())
+    };
+    let variable = "$LIFEBOAT_PASSWORD".to_owned();
+    assert_eq!(place(None), ("/elsewhere".to_owned(), variable.clone()));
+    let offsite = "s3:https://s3.example.org/bucket".to_owned();
+    assert_eq!(place(Some("offsite")), (offsite, variable));
+    let (disk, own) = place(Some("disk"));
+    assert_eq!(disk, "/mnt/disk");
+    assert_eq!(own, "/etc/lifeboat/lifeboat.toml:17");
+
+    assert_eq!(config.primary.remote.region.value.as_deref(), Some("here"));
+    let [offsite, disk] = config.others.as_slice() else {
+        panic!("{:?}", config.others)
+    };
+    assert!(offsite.after_backup.value && !disk.after_backup.value);
+    assert!(offsite.is_off_host() && !disk.is_off_host());
+    assert_eq!(offsite.remote.region.value, None);
+    assert_eq!(
+        offsite.remote.credentials_file.value,
+        Some("/etc/lifeboat/keys".into())
+    );
+    let unknown = config.repository(Some("ofsite")).unwrap_err();
+    let ConfigError::UnknownRepository { nearest, names, .. } = unknown else {
+        panic!("{unknown}")
+    };
+    assert_eq!(nearest.as_deref(), Some("offsite"));
+    assert_eq!(names.len(), 3);
 }
 
 #[test]
@@ -323,7 +406,7 @@ fn repository_addresses() {
         let result = resolve("", &[("LIFEBOAT_REPOSITORY", text)]);
         match (result, expected) {
             (Ok(config), Ok(path)) => {
-                assert_eq!(config.repository.unwrap().value.to_string(), path)
+                assert_eq!(config.primary.location.unwrap().value.to_string(), path)
             }
             (Err(errors), Err(scheme)) => {
                 assert!(
@@ -476,13 +559,17 @@ fn documented_defaults_are_the_real_ones() {
         ),
         (
             "repository.append_only",
-            config.remote.append_only.value.to_string(),
+            config.repositories[0].remote.append_only.value.to_string(),
         ),
         (
             "retention.max_unused",
             format!("{}%", config.max_unused_permille.value / 10),
         ),
         ("drill.max_age", config.drill.max_age.value.to_string()),
+        (
+            "repository.after_backup",
+            config.primary.after_backup.value.to_string(),
+        ),
         ("drill.check.expect", Expectation::Boolean(true).to_string()),
     ]
     .into();
@@ -505,7 +592,7 @@ fn documented_defaults_are_the_real_ones() {
 fn template_is_valid_as_it_is_and_with_everything_uncommented() {
     let bare = reference::template(&[]);
     let config = resolve(&bare, &[]).unwrap();
-    assert!(config.databases.is_empty() && config.repository.is_none());
+    assert!(config.databases.is_empty() && config.primary.location.is_none());
 
     let known = [
         ("repository.path", "\"/srv/r\"".to_owned()),
@@ -513,7 +600,7 @@ fn template_is_valid_as_it_is_and_with_everything_uncommented() {
     ];
     let config = resolve(&reference::template(&known), &[]).unwrap();
     assert_eq!(literal(&config.databases[0]), "postgresql:///x");
-    assert_eq!(config.repository.unwrap().value.to_string(), "/srv/r");
+    assert_eq!(config.primary.location.unwrap().value.to_string(), "/srv/r");
 
     // Every example parses as its key's value: uncommented, the only complaints are about keys that
     // exclude each other.

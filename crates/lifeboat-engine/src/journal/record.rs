@@ -56,6 +56,8 @@ stored_as_name! {
         Export = "export",
         /// `lifeboat expire`.
         Expire = "expire",
+        /// `lifeboat copy`, or a backup that copies; the repository is the one that is brought up to date.
+        Copy = "copy",
     }
 }
 

@@ -314,6 +314,49 @@ impl Repository {
     }
 }
 
+impl Repository {
+    /// After a snapshot was written and the lock was found lost: it stays if all that it needs is there, and is
+    /// removed otherwise, also when that cannot be told. Returns whether it stays.
+    ///
+    /// Whoever took the lock for stale may have removed what the snapshot counts on, and a backup with a hole must
+    /// not stand.
+    ///
+    /// # Errors
+    /// Why it could not be told, with the snapshot removed; or why it could not be removed.
+    pub fn remove_unless_whole(
+        &self,
+        id: SnapshotId,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<bool, RepositoryError> {
+        let name = id.to_string();
+        let options = CheckOptions {
+            interrupt: Arc::clone(interrupt),
+            ..CheckOptions::default()
+        };
+        let check = self
+            .find_snapshot(&name)
+            .and_then(|snapshot| self.check(CheckScope::Snapshot(&snapshot), &options, &|_| ()));
+        let reason = match check {
+            Ok(check) if check.is_clean() => return Ok(true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if !self.storage().may_delete() {
+            return Err(RepositoryError::Unremovable {
+                snapshot: id,
+                what: reason.err().map_or_else(
+                    || "data it needs was removed while it was written".to_owned(),
+                    |error| error.to_string(),
+                ),
+            });
+        }
+        match self.storage().delete(FileKind::Snapshot, &name) {
+            Err(error) if error.kind() != StorageErrorKind::NotFound => Err(error.into()),
+            _ => reason,
+        }
+    }
+}
+
 fn prefer_others(index: &mut Index, is_bad: impl Fn(&PackId) -> bool) {
     let numbered = index.packs().iter().zip(0..);
     let bad: HashSet<u32> = numbered

@@ -2,7 +2,6 @@
 
 use super::bits::Bits;
 use super::survey::{Listing, PackFacts};
-use super::{PruneRequest, stop_if_interrupted};
 use crate::error::RepositoryError;
 use crate::id::BlobId;
 use crate::index::{BlobLocation, Index};
@@ -10,16 +9,17 @@ use crate::pack::{BlobKind, BlobOpener};
 use crate::repository::Repository;
 use crate::storage::FileKind;
 use crate::tree::Tree;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Index files that appeared later, with their packs.
-pub(super) struct Delta {
-    pub(super) listing: Listing,
-    pub(super) packs: Vec<PackFacts>,
+pub(crate) struct Delta {
+    pub(crate) listing: Listing,
+    pub(crate) packs: Vec<PackFacts>,
 }
 
 impl Delta {
     /// Where a blob lies whole in one of these packs.
-    pub(super) fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+    pub(crate) fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
         whole(&self.listing.index, &self.packs, kind, id)
     }
 }
@@ -36,7 +36,7 @@ fn whole(index: &Index, packs: &[PackFacts], kind: BlobKind, id: &BlobId) -> Opt
 }
 
 /// Walks trees and marks what they need.
-pub(super) struct Marker<'a> {
+pub(crate) struct Marker<'a> {
     repository: &'a Repository,
     index: &'a Index,
     packs: &'a [PackFacts],
@@ -46,7 +46,7 @@ pub(super) struct Marker<'a> {
 }
 
 impl<'a> Marker<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         repository: &'a Repository,
         index: &'a Index,
         packs: &'a [PackFacts],
@@ -69,18 +69,20 @@ impl<'a> Marker<'a> {
 
     /// Marks a tree and all that is below it. A tree that is marked already is not read again: all below it is
     /// marked, too.
-    pub(super) fn mark(
+    pub(crate) fn mark(
         &mut self,
         root: BlobId,
         used: &mut Bits,
-        request: &PruneRequest<'_>,
+        interrupt: &AtomicBool,
     ) -> Result<(), RepositoryError> {
         let mut waiting = vec![root];
         while let Some(id) = waiting.pop() {
             if !self.need(BlobKind::Tree, &id, used)? {
                 continue;
             }
-            stop_if_interrupted(request)?;
+            if interrupt.load(Ordering::Relaxed) {
+                return Err(RepositoryError::Interrupted);
+            }
             for node in &self.load(&id)?.nodes {
                 for chunk in &node.content {
                     self.need(BlobKind::Data, chunk, used)?;

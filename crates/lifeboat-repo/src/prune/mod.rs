@@ -12,11 +12,11 @@
 //! without the exclusive lock, asked for before each file. A snapshot that cannot be read, or that lacks a blob,
 //! ends everything before anything was removed.
 
-mod bits;
-mod mark;
+pub(crate) mod bits;
+pub(crate) mod mark;
 mod plan;
-mod repack;
-mod survey;
+pub(crate) mod repack;
+pub(crate) mod survey;
 mod sweep;
 
 use std::sync::Arc;

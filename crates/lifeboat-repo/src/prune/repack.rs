@@ -193,13 +193,13 @@ impl Mover<'_> {
     }
 }
 
-struct Window {
-    blobs: usize,
-    bytes: usize,
+pub(crate) struct Window {
+    pub(crate) blobs: usize,
+    pub(crate) bytes: usize,
 }
 
 /// How many of a pack's blobs, sorted by offset and beginning at `first`, are fetched by one read.
-fn window(blobs: &[PackedBlob], first: u32) -> Window {
+pub(crate) fn window(blobs: &[PackedBlob], first: u32) -> Window {
     let mut found = Window { blobs: 0, bytes: 0 };
     let mut end = u64::from(first);
     for blob in blobs {

@@ -15,19 +15,19 @@ use crate::storage::FileKind;
 
 /// Index files and what they list.
 #[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) index: Index,
+pub(crate) struct Listing {
+    pub(crate) index: Index,
     /// The files that count, and the packs each lists by number.
-    pub(super) files: BTreeMap<IndexId, Vec<(u32, u32)>>,
+    pub(crate) files: BTreeMap<IndexId, Vec<(u32, u32)>>,
     /// Files that are there but that another one supersedes.
-    pub(super) superseded: Vec<IndexId>,
+    pub(crate) superseded: Vec<IndexId>,
     /// All files that any of them supersedes.
-    pub(super) supersedes: HashSet<IndexId>,
+    pub(crate) supersedes: HashSet<IndexId>,
 }
 
 impl Listing {
     /// Reads these index files. The second value names one that is gone, if one is.
-    pub(super) fn read(
+    pub(crate) fn read(
         repository: &Repository,
         names: &[String],
         request: &PruneRequest<'_>,
@@ -63,64 +63,68 @@ impl Listing {
     }
 
     /// What its packs are, with their files as they were listed.
-    pub(super) fn packs(&self, sizes: &HashMap<String, u64>) -> Vec<PackFacts> {
-        let mut packs: Vec<PackFacts> = self
-            .index
-            .packs()
-            .iter()
-            .map(|id| PackFacts {
-                id: *id,
-                expected_bytes: FIXED_BYTES as u64,
-                blobs: 0,
-                file_bytes: sizes.get(&id.to_string()).copied(),
-            })
-            .collect();
-        for (number, blob) in self.index.iter() {
-            if let Some(pack) = packs.get_mut(number as usize) {
-                pack.expected_bytes += u64::from(blob.length) + blob.header_entry_bytes();
-                pack.blobs += 1;
-            }
-        }
-        packs
+    pub(crate) fn packs(&self, sizes: &HashMap<String, u64>) -> Vec<PackFacts> {
+        facts(&self.index, sizes)
     }
+}
+
+/// What the packs of an index are, by its numbers, with their files as they were listed.
+pub(crate) fn facts(index: &Index, sizes: &HashMap<String, u64>) -> Vec<PackFacts> {
+    let mut packs: Vec<PackFacts> = index
+        .packs()
+        .iter()
+        .map(|id| PackFacts {
+            id: *id,
+            expected_bytes: FIXED_BYTES as u64,
+            blobs: 0,
+            file_bytes: sizes.get(&id.to_string()).copied(),
+        })
+        .collect();
+    for (number, blob) in index.iter() {
+        if let Some(pack) = packs.get_mut(number as usize) {
+            pack.expected_bytes += u64::from(blob.length) + blob.header_entry_bytes();
+            pack.blobs += 1;
+        }
+    }
+    packs
 }
 
 /// A pack that the index knows.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PackFacts {
-    pub(super) id: PackId,
+pub(crate) struct PackFacts {
+    pub(crate) id: PackId,
     /// The length of a file with these blobs.
-    pub(super) expected_bytes: u64,
+    pub(crate) expected_bytes: u64,
     /// Blobs that the index places in it; none when only superseded files list it.
-    pub(super) blobs: u32,
+    pub(crate) blobs: u32,
     /// The length of the file, if there is one.
-    pub(super) file_bytes: Option<u64>,
+    pub(crate) file_bytes: Option<u64>,
 }
 
 impl PackFacts {
     /// Whether what the index places in it can be there.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.blobs > 0 && self.file_bytes == Some(self.expected_bytes)
     }
 }
 
 /// The repository as the first phase saw it.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// The snapshots that shall go.
-    pub(super) dropped: Vec<SnapshotId>,
+    pub(crate) dropped: Vec<SnapshotId>,
     /// The snapshots whose blobs are all in `used`.
-    pub(super) marked: HashSet<SnapshotId>,
-    pub(super) listing: Listing,
+    pub(crate) marked: HashSet<SnapshotId>,
+    pub(crate) listing: Listing,
     /// By the numbers of the index.
-    pub(super) packs: Vec<PackFacts>,
+    pub(crate) packs: Vec<PackFacts>,
     /// The first entry of each blob that is needed.
-    pub(super) used: Bits,
+    pub(crate) used: Bits,
 }
 
 impl Survey {
     /// Looks at everything, and reads every tree of what stays.
-    pub(super) fn take(
+    pub(crate) fn take(
         repository: &Repository,
         request: &PruneRequest<'_>,
     ) -> Result<Self, RepositoryError> {
@@ -144,7 +148,7 @@ impl Survey {
             .collect();
         let mut marker = Marker::new(repository, &survey.listing.index, &survey.packs, None)?;
         for snapshot in &kept {
-            marker.mark(snapshot.tree, &mut survey.used, request)?;
+            marker.mark(snapshot.tree, &mut survey.used, &request.options.interrupt)?;
         }
         survey.marked = kept.iter().map(|snapshot| snapshot.id).collect();
         Ok(survey)
@@ -152,12 +156,12 @@ impl Survey {
 }
 
 /// All snapshots; one that cannot be read is an error, since nobody knows what it needs.
-pub(super) fn all_snapshots(repository: &Repository) -> Result<Vec<Snapshot>, RepositoryError> {
+pub(crate) fn all_snapshots(repository: &Repository) -> Result<Vec<Snapshot>, RepositoryError> {
     let (snapshots, damaged) = repository.snapshots()?;
     damaged.into_iter().next().map_or(Ok(snapshots), Err)
 }
 
-pub(super) fn names(
+pub(crate) fn names(
     repository: &Repository,
     kind: FileKind,
 ) -> Result<Vec<String>, RepositoryError> {
@@ -167,7 +171,7 @@ pub(super) fn names(
     Ok(names)
 }
 
-pub(super) fn pack_sizes(repository: &Repository) -> Result<HashMap<String, u64>, RepositoryError> {
+pub(crate) fn pack_sizes(repository: &Repository) -> Result<HashMap<String, u64>, RepositoryError> {
     let files = repository.storage().list(FileKind::Pack)?;
     Ok(files
         .into_iter()

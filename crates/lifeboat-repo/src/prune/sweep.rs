@@ -138,7 +138,7 @@ fn look_again(
     let stays = |id: &SnapshotId| !drop.contains(id);
     for snapshot in snapshots.iter().filter(|snapshot| stays(&snapshot.id)) {
         if !survey.marked.contains(&snapshot.id) {
-            marker.mark(snapshot.tree, &mut survey.used, request)?;
+            marker.mark(snapshot.tree, &mut survey.used, &request.options.interrupt)?;
         }
     }
     keep_what_is_needed(survey, plan, &delta)?;

@@ -20,7 +20,7 @@ pub use worker::{FileWriter, WriterWorker};
 use crate::chunker::Cutter;
 use crate::error::RepositoryError;
 use crate::id::{BlobId, SnapshotId};
-use crate::index::Index;
+use crate::index::{Index, IndexQueue};
 use crate::pack::{BlobKind, PackBuilder};
 use crate::repository::Repository;
 use crate::snapshot::{Snapshot, SnapshotSummary};
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use trees::Totals;
-use upload::{IndexQueue, PackQueue};
+use upload::PackQueue;
 
 /// How to write.
 #[derive(Debug, Clone)]
@@ -228,7 +228,7 @@ impl Repository {
     }
 
     /// The numbers of the packs that are not there as the index says.
-    fn lost_packs(&self, index: &Index) -> Result<HashSet<u32>, RepositoryError> {
+    pub(crate) fn lost_packs(&self, index: &Index) -> Result<HashSet<u32>, RepositoryError> {
         let mut ends = vec![0u64; index.packs().len()];
         for (pack, blob) in index.iter() {
             let end = &mut ends[pack as usize];
@@ -299,7 +299,7 @@ impl Writer {
         self.flush_partial()?;
         self.join_uploaders();
         self.shared.check()?;
-        self.shared.index.flush(&self.shared)?;
+        self.flush_index()?;
         // The last moment at which an interrupt leaves no snapshot behind.
         self.shared.check()?;
         self.store_snapshot(tree, totals, draft)
@@ -373,7 +373,13 @@ impl Writer {
             self.flush_partial()?;
         }
         self.join_uploaders();
-        self.shared.index.flush(&self.shared)
+        self.flush_index()
+    }
+
+    fn flush_index(&self) -> Result<(), RepositoryError> {
+        let written = self.shared.index.flush(&self.shared.repository)?;
+        self.shared.progress.note_index(written);
+        Ok(())
     }
 
     /// Sends off what finished workers left, put together to packs as large as wanted.

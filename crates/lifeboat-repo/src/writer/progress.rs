@@ -51,6 +51,14 @@ impl Progress {
         self.bytes_stored.load(Ordering::Relaxed)
     }
 
+    /// Counts an index file of that size, if one was written.
+    pub(super) fn note_index(&self, size: Option<u64>) {
+        if let Some(size) = size {
+            self.bytes_stored.fetch_add(size, Ordering::Relaxed);
+            self.index_files.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn stats(&self) -> WriteStats {
         let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
         WriteStats {

@@ -2,15 +2,12 @@
 
 use super::Shared;
 use crate::error::RepositoryError;
-use crate::id::PackId;
-use crate::index;
-use crate::pack::{PackBuilder, PackedBlob};
+use crate::pack::PackBuilder;
 use crate::seal::Nonces;
 use crate::storage::FileKind;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Full packs on their way to the uploaders, and empty buffers on their way back. Holds one pack at most: a
 /// worker that comes with a second waits, which is what keeps memory bounded when the storage is slow.
@@ -97,81 +94,6 @@ impl PackQueue {
     }
 }
 
-/// Packs that are durable but in no index file yet.
-pub(super) struct IndexQueue {
-    state: Mutex<Unindexed>,
-    every: Duration,
-}
-
-#[derive(Default)]
-struct Unindexed {
-    packs: Vec<(PackId, Vec<PackedBlob>)>,
-    blobs: usize,
-    since: Option<Instant>,
-}
-
-impl IndexQueue {
-    pub(super) fn new(every: Duration) -> Self {
-        Self {
-            state: Mutex::default(),
-            every,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Unindexed> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of a durable pack, and writes an index file when it is time to.
-    fn add(
-        &self,
-        id: PackId,
-        blobs: Vec<PackedBlob>,
-        shared: &Shared,
-    ) -> Result<(), RepositoryError> {
-        let due = {
-            let mut state = self.lock();
-            state.blobs += blobs.len();
-            state.packs.push((id, blobs));
-            let since = *state.since.get_or_insert_with(Instant::now);
-            let is_due = state.blobs >= index::BLOBS_PER_FILE || since.elapsed() >= self.every;
-            is_due.then(|| std::mem::take(&mut *state))
-        };
-        due.map_or(Ok(()), |due| self.write(due, shared))
-    }
-
-    /// Writes an index file of all that is in none.
-    pub(super) fn flush(&self, shared: &Shared) -> Result<(), RepositoryError> {
-        let rest = std::mem::take(&mut *self.lock());
-        if rest.packs.is_empty() {
-            Ok(())
-        } else {
-            self.write(rest, shared)
-        }
-    }
-
-    fn write(&self, due: Unindexed, shared: &Shared) -> Result<(), RepositoryError> {
-        let json = index::write(due.packs.iter().map(|(id, blobs)| (id, blobs.as_slice())));
-        match shared.repository.store_file(FileKind::Index, &json) {
-            Ok((_, size)) => {
-                shared
-                    .progress
-                    .bytes_stored
-                    .fetch_add(size, Ordering::Relaxed);
-                shared.progress.index_files.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                // Back in the queue: when the writer is given up there is another attempt, under another name.
-                let mut state = self.lock();
-                state.blobs += due.blobs;
-                state.packs.extend(due.packs);
-                Err(error)
-            }
-        }
-    }
-}
-
 /// Should an uploader panic, nobody may wait for it to take a pack.
 struct Guard<'a>(&'a Shared);
 
@@ -212,5 +134,7 @@ fn upload(pack: PackBuilder, shared: &Shared, nonces: &mut Nonces) -> Result<(),
         .fetch_add(pack.bytes.len() as u64, Ordering::Relaxed);
     shared.progress.packs.fetch_add(1, Ordering::Relaxed);
     shared.packs.recycle(pack.bytes);
-    shared.index.add(pack.id, pack.blobs, shared)
+    let listed = shared.index.add(pack.id, pack.blobs, &shared.repository)?;
+    shared.progress.note_index(listed);
+    Ok(())
 }

@@ -7,9 +7,10 @@ use clap::Args;
 use lifeboat_engine::backup::{self, BackupError, BackupReport, BackupRequest};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::RunKind;
-use serde_json::json;
+use lifeboat_repo::Repository;
+use serde_json::{Value, json};
 
-use super::{DatabaseArg, LockArg, jobs};
+use super::{DatabaseArg, LockArg, RepositoryArg, copy, jobs};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -31,7 +32,7 @@ pub struct BackupArgs {
 /// Runs it.
 pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
     let source = app.source(args.database.name())?;
-    let repository = app.repository()?;
+    let repository = app.repository(&RepositoryArg::default())?;
     let journal = app.journal()?;
     let settings = &app.config.backup;
     let request = BackupRequest {
@@ -62,26 +63,55 @@ pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
         || backup::execute(&repository, &request, &progress),
     );
     drop(progress);
-    finished(app, &result?)
+    let report = result?;
+    // Said at once: whatever becomes of the copies, there is a backup.
+    app.out.report(&drawn(&report));
+    let (copies, failure) = copy::after_backup(app, &journal, &repository, &args.lock);
+    app.out.object("backup", &item(&report, copies))?;
+    match failure {
+        None => Ok(Exit::Done),
+        Some(failure) => Err(uncopied(&report, &repository, failure)),
+    }
 }
 
-fn finished(app: &App, report: &BackupReport) -> Result<Exit, Failure> {
-    app.out.object(
-        "backup",
-        &json!({
-            "backup": report.id.to_string(),
-            "database": report.database,
-            "snapshot_time": report.snapshot_time,
-            "tables": report.tables,
-            "rows": report.rows,
-            "bytes_read": report.bytes_read,
-            "new_bytes": report.new_bytes,
-            "migration": report.migration,
-            "warnings": report.warnings,
-            "stages": report.stages,
-            "seconds": report.seconds,
-        }),
-    )?;
+/// There is a backup, and it is not everywhere it should be.
+fn uncopied(report: &BackupReport, repository: &Repository, failure: Failure) -> Failure {
+    let fact = format!(
+        "backup {} was taken and is whole in {}, but copying failed: {}",
+        report.id.short(),
+        repository.location(),
+        failure.fact
+    );
+    let exit = match failure.exit {
+        Exit::Interrupted => Exit::Interrupted,
+        _ => Exit::Failed,
+    };
+    Failure {
+        fact,
+        exit,
+        ..failure
+    }
+    .hint("`lifeboat copy` tries it again; no new backup is needed")
+}
+
+fn item(report: &BackupReport, copies: Vec<Value>) -> Value {
+    json!({
+        "backup": report.id.to_string(),
+        "database": report.database,
+        "snapshot_time": report.snapshot_time,
+        "tables": report.tables,
+        "rows": report.rows,
+        "bytes_read": report.bytes_read,
+        "new_bytes": report.new_bytes,
+        "migration": report.migration,
+        "warnings": report.warnings,
+        "stages": report.stages,
+        "seconds": report.seconds,
+        "copies": copies,
+    })
+}
+
+fn drawn(report: &BackupReport) -> String {
     let mut facts = vec![
         ("backup", report.id.to_string()),
         ("database", report.database.clone()),
@@ -108,6 +138,5 @@ fn finished(app: &App, report: &BackupReport) -> Result<Exit, Failure> {
         facts.push(("migration", migration.clone()));
     }
     facts.push(("took", human::duration(report.seconds)));
-    app.out.report(&table::pairs(&facts));
-    Ok(Exit::Done)
+    table::pairs(&facts)
 }

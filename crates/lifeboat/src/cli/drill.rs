@@ -11,7 +11,7 @@ use lifeboat_engine::journal::{Outcome, RunKind};
 use lifeboat_engine::objectives::{Objective, Verdict};
 use serde_json::json;
 
-use super::{DatabaseArg, jobs};
+use super::{DatabaseArg, RepositoryArg, jobs};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -39,11 +39,13 @@ pub struct DrillArgs {
     pub jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &DrillArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
     let catalog = Catalog::new(&repository);
     let started = app.now();

@@ -14,7 +14,7 @@ use lifeboat_engine::objectives::{age_seconds, human_seconds};
 use lifeboat_repo::prune::{PruneEstimate, PruneReport};
 use serde_json::{Value, json};
 
-use super::{DatabaseArg, LockArg};
+use super::{DatabaseArg, LockArg, RepositoryArg};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -63,6 +63,8 @@ pub struct ExpireArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
@@ -95,7 +97,7 @@ impl ExpireArgs {
 
 /// Runs it.
 pub fn run(app: &App, args: &ExpireArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
     let request = ExpireRequest {
         policy: args.policy(app),

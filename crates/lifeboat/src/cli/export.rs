@@ -9,7 +9,7 @@ use lifeboat_engine::export::{self, ExportError, ExportReport, ExportRequest};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::RunKind;
 
-use super::DatabaseArg;
+use super::{DatabaseArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -27,6 +27,8 @@ pub struct ExportArgs {
     pub output: PathBuf,
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// gzip's fastest level: half the size of none, a third of the time of pg_dump's default.
@@ -34,7 +36,7 @@ const GZIP_LEVEL: u32 = 1;
 
 /// Runs it.
 pub fn run(app: &App, args: &ExportArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
     let catalog = Catalog::new(&repository);
     let database = app.database_filter(args.database.name());

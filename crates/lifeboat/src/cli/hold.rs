@@ -7,7 +7,7 @@ use lifeboat_engine::catalog::{Backup, Catalog, Selector};
 use lifeboat_engine::hold::{self, HoldRequest};
 use serde_json::json;
 
-use super::{DatabaseArg, LockArg};
+use super::{DatabaseArg, LockArg, RepositoryArg};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,6 +34,8 @@ pub struct HoldArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
@@ -46,6 +48,8 @@ pub struct UnholdArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
@@ -56,7 +60,7 @@ pub fn run(app: &App, args: &HoldArgs) -> Result<Exit, Failure> {
             app,
             id,
             Some(reason.clone()),
-            &args.database,
+            (&args.database, &args.repository),
             &args.lock,
             "hold",
         ),
@@ -66,18 +70,19 @@ pub fn run(app: &App, args: &HoldArgs) -> Result<Exit, Failure> {
 
 /// Runs `unhold`.
 pub fn run_unhold(app: &App, args: &UnholdArgs) -> Result<Exit, Failure> {
-    change(app, &args.id, None, &args.database, &args.lock, "unhold")
+    let which = (&args.database, &args.repository);
+    change(app, &args.id, None, which, &args.lock, "unhold")
 }
 
 fn change(
     app: &App,
     id: &str,
     reason: Option<String>,
-    database: &DatabaseArg,
+    (database, repository): (&DatabaseArg, &RepositoryArg),
     lock: &LockArg,
     schema: &str,
 ) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(repository)?;
     let request = HoldRequest {
         selector: Selector::parse(id),
         database: app.database_filter(database.name()),
@@ -120,7 +125,7 @@ fn item(backup: &Backup) -> serde_json::Value {
 }
 
 fn list(app: &App, args: &HoldArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let (mut backups, damaged) = Catalog::new(&repository).backups(args.database.name())?;
     for error in &damaged {
         app.out.warn(&error.to_string());

@@ -6,7 +6,7 @@ use lifeboat_engine::journal::{Proof, ProofLevel};
 use lifeboat_engine::objectives::age_seconds;
 use serde_json::{Value, json};
 
-use super::DatabaseArg;
+use super::{DatabaseArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,11 +18,13 @@ use crate::output::table::{self, Column};
 pub struct ListArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &ListArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let catalog = Catalog::new(&repository);
     // Not the only configured database's, as elsewhere: a list that hides backups would be a surprise.
     let (backups, damaged) = catalog.backups(args.database.name())?;

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 pub mod completions;
+mod copy;
 mod demo;
 mod drill;
 mod expire;
@@ -96,6 +97,8 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Apply the retention policy, then remove the data that no backup needs.
     Expire(expire::ExpireArgs),
+    /// Bring every other repository up to date with the backups it lacks.
+    Copy(copy::CopyArgs),
     /// Keep a backup from expiring.
     Hold(hold::HoldArgs),
     /// Let a held backup expire again.
@@ -125,6 +128,7 @@ impl Command {
             Self::Drill(args) => drill::run(app, args),
             Self::Export(args) => export::run(app, args),
             Self::Expire(args) => expire::run(app, args),
+            Self::Copy(args) => copy::run(app, args),
             Self::Hold(args) => hold::run(app, args),
             Self::Unhold(args) => hold::run_unhold(app, args),
             Self::Status(args) => status::run(app, args),
@@ -167,6 +171,21 @@ impl DatabaseArg {
     /// The name, if one was given.
     pub fn name(&self) -> Option<&str> {
         self.database.as_deref()
+    }
+}
+
+/// Chooses one of several configured repositories.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RepositoryArg {
+    /// The repository, when several are configured (default: the first one).
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+}
+
+impl RepositoryArg {
+    /// The name, if one was given.
+    pub fn name(&self) -> Option<&str> {
+        self.repository.as_deref()
     }
 }
 

@@ -10,7 +10,7 @@ use lifeboat_engine::restore::{self, RestorePlan, RestoreReport, RestoreRequest,
 use lifeboat_engine::{history, objectives};
 use serde_json::json;
 
-use super::{DatabaseArg, jobs};
+use super::{DatabaseArg, RepositoryArg, jobs};
 use crate::app::App;
 use crate::confirm;
 use crate::exit::Exit;
@@ -66,11 +66,13 @@ pub struct RestoreArgs {
     pub jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &RestoreArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
     let catalog = Catalog::new(&repository);
     let request = request(app, args)?;

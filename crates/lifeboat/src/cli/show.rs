@@ -5,7 +5,7 @@ use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::objectives::age_seconds;
 use serde_json::json;
 
-use super::{DatabaseArg, list};
+use super::{DatabaseArg, RepositoryArg, list};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -20,11 +20,13 @@ pub struct ShowArgs {
     pub id: String,
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let catalog = Catalog::new(&repository);
     let database = app.database_filter(args.database.name());
     let backup = catalog.select(&Selector::parse(&args.id), database.as_deref())?;

@@ -56,6 +56,11 @@ fn advice(error: &ConfigError) -> Option<String> {
             "the only configured database has no name: leave `--database` out".to_owned()
         }
         ConfigError::UnknownDatabase { names, .. } => format!("configured: {}", names.join(", ")),
+        ConfigError::UnknownRepository { nearest: Some(nearest), names, .. } => {
+            format!("did you mean {nearest}? configured: {}", names.join(", "))
+        }
+        ConfigError::UnknownRepository { names, .. } => format!("configured: {}", names.join(", ")),
+        ConfigError::DuplicateRepository { .. } => "give one of them another `name`".to_owned(),
         ConfigError::NoRepository => {
             "set LIFEBOAT_REPOSITORY to a folder, an `s3:` or an `sftp:` location, or run `lifeboat init` to make a repository".to_owned()
         }

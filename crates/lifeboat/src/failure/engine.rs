@@ -2,6 +2,7 @@
 
 use lifeboat_engine::backup::BackupError;
 use lifeboat_engine::catalog::CatalogError;
+use lifeboat_engine::copy::CopyError;
 use lifeboat_engine::drill::DrillError;
 use lifeboat_engine::event::Stage;
 use lifeboat_engine::expire::ExpireError;
@@ -79,6 +80,20 @@ impl From<BackupError> for Failure {
             BackupError::Inconsistent(_) => {
                 Self::of(Exit::Failed, &error).hint("run it again; if it stays, please report it")
             }
+        }
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Repository(error) => error.into(),
+            CopyError::Interrupted => Self::interrupted(),
+            CopyError::Same { .. } => Self::of(Exit::Usage, &error).hint(
+                "two names stand for one repository: give one of them another `path` or `url`",
+            ),
+            CopyError::EmptyPolicy => Self::of(Exit::Usage, &error)
+                .hint("set at least one `keep_…` under [retention], or none for 30 days"),
         }
     }
 }

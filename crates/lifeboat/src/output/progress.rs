@@ -122,7 +122,9 @@ impl Observer for Progress {
                     human::bytes(*bytes)
                 ));
             }
-            Event::TableProgress { .. } | Event::CheckProgress { .. }
+            Event::TableProgress { .. }
+            | Event::CheckProgress { .. }
+            | Event::CopyProgress { .. }
                 if state.said.elapsed() >= LINE_EVERY =>
             {
                 state.said = Instant::now();
@@ -137,7 +139,7 @@ impl Progress {
     fn json(&self, state: &mut State, event: &Event) {
         let frequent = matches!(
             event,
-            Event::TableProgress { .. } | Event::CheckProgress { .. }
+            Event::TableProgress { .. } | Event::CheckProgress { .. } | Event::CopyProgress { .. }
         );
         if frequent {
             if state.said.elapsed() < JSON_EVERY {
@@ -220,6 +222,18 @@ impl State {
                     human::bytes(*bytes)
                 ));
             }
+            Event::CopyProgress {
+                packs_done,
+                packs_total,
+                bytes_done,
+                bytes_total,
+            } => {
+                bars.total.set_style(total_style());
+                bars.total.set_length(*bytes_total);
+                bars.total.set_position(*bytes_done);
+                bars.total
+                    .set_message(format!("{packs_done}/{packs_total} packs"));
+            }
             _ => {}
         }
     }
@@ -234,6 +248,19 @@ impl State {
             return format!(
                 "  {packs_done} of {packs_total} packs, {} read",
                 human::bytes(*bytes)
+            );
+        }
+        if let Event::CopyProgress {
+            packs_done,
+            packs_total,
+            bytes_done,
+            bytes_total,
+        } = event
+        {
+            return format!(
+                "  {packs_done} of {packs_total} packs, {} of {}",
+                human::bytes(*bytes_done),
+                human::bytes(*bytes_total)
             );
         }
         let seconds = self.started.elapsed().as_secs_f64();

@@ -7,7 +7,7 @@ mod server;
 use clap::Args;
 use serde::Serialize;
 
-use super::DatabaseArg;
+use super::{DatabaseArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -20,6 +20,8 @@ Exit code 0 means that a backup can be taken now, 1 that something is in the way
 pub struct CheckArgs {
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// All lines, for `--json`.
@@ -46,7 +48,8 @@ pub fn run(app: &App, args: &CheckArgs) -> Result<(), Failure> {
     for name in &databases {
         needed_bytes += server::check(app, name.as_deref(), &mut lines)?;
     }
-    repository::check(app, needed_bytes, &mut lines)?;
+    let settings = app.config.repository(args.repository.name())?;
+    repository::check(app, settings, needed_bytes, &mut lines)?;
 
     let Lines { lines, .. } = lines;
     let broken = lines

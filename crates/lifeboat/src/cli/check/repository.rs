@@ -1,26 +1,34 @@
 //! The repository's half of the check: passphrase, opening it, locks, space, newest backup, journal.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lifeboat_engine::config::{PasswordSource, UrlSource};
+use lifeboat_engine::config::{PasswordSource, RepositorySettings, UrlSource};
 use lifeboat_engine::journal::Journal;
 use lifeboat_engine::objectives::age_seconds;
 use lifeboat_repo::Repository;
 use lifeboat_repo::lock::{LockHolder, LockMode};
 
 use super::Lines;
-use super::line::Line;
+use super::line::{Line, State};
 use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::human;
 
 /// Checks the repository; `needed_bytes` is what the databases hold together.
-pub fn check(app: &App, needed_bytes: u64, lines: &mut Lines<'_>) -> Result<(), Failure> {
+pub fn check(
+    app: &App,
+    settings: &RepositorySettings,
+    needed_bytes: u64,
+    lines: &mut Lines<'_>,
+) -> Result<(), Failure> {
     for line in secrets(app) {
         lines.add(line);
     }
-    match app.repository() {
+    let mut opened = None;
+    match app.open(settings) {
         Ok(repository) => {
             lines.add(Line::ready(
                 "repository",
@@ -33,24 +41,90 @@ pub fn check(app: &App, needed_bytes: u64, lines: &mut Lines<'_>) -> Result<(), 
             lines.add(locks(app, &repository));
             lines.add(space(&repository, needed_bytes)?);
             lines.add(newest(app, &repository)?);
+            opened = Some(repository);
         }
         Err(failure) => lines.add_failure("repository", failure)?,
+    }
+    // One that was asked for by name is looked at alone.
+    if settings.name == app.config.primary.name {
+        for one in &app.config.others {
+            match other(app, one, opened.as_ref()) {
+                Ok(line) => lines.add(line),
+                Err(failure) => {
+                    let fact = format!("{}: {}", one.name, failure.fact);
+                    lines.add_failure("copies", Failure { fact, ..failure })?;
+                }
+            }
+        }
     }
     lines.add(scratch(app, needed_bytes));
     lines.add(journal(app));
     Ok(())
 }
 
+/// A repository that is kept up to date with the first one.
+fn other(
+    app: &App,
+    settings: &RepositorySettings,
+    first: Option<&Repository>,
+) -> Result<Line, Failure> {
+    let name = &settings.name;
+    let repository = app.open(settings).map_err(|failure| match failure.exit {
+        Exit::NoRepository => Failure {
+            hints: vec![format!("`lifeboat init --repository {name}` makes it")],
+            ..failure
+        },
+        _ => failure,
+    })?;
+    let lock = locks(app, &repository);
+    if lock.state == State::Broken {
+        return Ok(Line {
+            fact: format!("{name}: {}", lock.fact),
+            subject: "copies",
+            ..lock
+        });
+    }
+    let (snapshots, damaged) = repository.snapshots()?;
+    if let Some(first) = damaged.first() {
+        return Ok(Line::broken(
+            "copies",
+            format!("{name}: {first}"),
+            format!("`lifeboat verify --read-data --repository {name}` names all that is damaged"),
+        ));
+    }
+    let keys = match first.map(|first| first.shares_keys_with(&repository)) {
+        Some(false) => ", with keys of its own",
+        _ => "",
+    };
+    let place = format!("{name}: {}{keys}", repository.location());
+    let Some(newest) = snapshots.iter().map(|snapshot| snapshot.time).max() else {
+        return Ok(Line::attention(
+            "copies",
+            format!("{place}, no backup yet"),
+            format!("`lifeboat copy --to {name}`"),
+        ));
+    };
+    let age = age_seconds(newest, app.now());
+    let fact = format!("{place}, the newest is {} old", human::age(age));
+    Ok(if age > app.config.objectives.rpo.value.seconds() {
+        let fix = format!("`lifeboat copy --to {name}`, or `after_backup = true` to have it done");
+        Line::attention("copies", fact, fix)
+    } else {
+        Line::ready("copies", fact)
+    })
+}
+
 /// Files that hold secrets must be their owner's alone.
 fn secrets(app: &App) -> Vec<Line> {
     let mut files: Vec<(&'static str, PathBuf)> = Vec::new();
-    if let Some(PasswordSource::File(path)) =
-        app.config.password.as_ref().map(|password| &password.value)
-    {
-        files.push(("passphrase", path.clone()));
-    }
-    if let Some(path) = app.config.remote.credentials_file.value.clone() {
-        files.push(("credentials", path));
+    for settings in app.config.repositories() {
+        let password = settings.password.as_ref().map(|password| &password.value);
+        if let Some(PasswordSource::File(path)) = password {
+            files.push(("passphrase", path.clone()));
+        }
+        if let Some(path) = settings.remote.credentials_file.value.clone() {
+            files.push(("credentials", path));
+        }
     }
     let mut literal = false;
     for database in &app.config.databases {
@@ -63,6 +137,8 @@ fn secrets(app: &App) -> Vec<Line> {
     if let Some(path) = app.config.file.clone().filter(|_| literal) {
         files.push(("configuration", path));
     }
+    let mut seen = BTreeSet::new();
+    files.retain(|(_, path)| seen.insert(path.clone()));
     files
         .into_iter()
         .filter_map(|(subject, path)| {

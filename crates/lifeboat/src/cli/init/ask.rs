@@ -7,7 +7,7 @@ use lifeboat_pg::ConnInfo;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::files::{self, NewFiles};
-use super::{Made, Places, chunk_sizes, dotenv, finished, make, passphrase};
+use super::{Keys, Made, Places, chunk_sizes, dotenv, finished, make, passphrase};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub fn run(app: &App) -> Result<(), Failure> {
         .say("Enter takes the answer in brackets; Ctrl-C leaves without a trace.\n");
 
     let (url, conninfo) = database(app)?;
-    let repository = match &app.config.repository {
+    let repository = match &app.config.primary.location {
         Some(setting) => setting.value.clone(),
         None => {
             let answer = prompt::ask(
@@ -57,12 +57,15 @@ pub fn run(app: &App) -> Result<(), Failure> {
     let chunk_sizes = chunk_sizes(app, &[conninfo])?;
     files.write(&config_file, &reference::template(&known))?;
     // The repository last: it is the one thing that is never removed again.
-    let (made, created) = make(app, app.storage(&repository)?, &password, chunk_sizes)?;
+    let storage = app.storage(&app.config.primary, &repository)?;
+    let (made, created) = make(app, storage, &password, Keys::New(chunk_sizes))?;
     files.keep();
     app.out.say("");
     finished(
         app,
         &Made {
+            name: app.config.primary.name.clone(),
+            shared_keys: None,
             is_remote: matches!(repository, RepositoryLocation::Remote(_)),
             repository: repository.to_string(),
             repository_id: made.id().to_owned(),
@@ -142,7 +145,7 @@ fn password(
     files: &mut NewFiles,
     known: &mut Vec<(&'static str, String)>,
 ) -> Result<(SecretString, Option<PathBuf>), Failure> {
-    if let Some(source) = &app.config.password {
+    if let Some(source) = &app.config.primary.password {
         let path = match &source.value {
             PasswordSource::File(path) => Some(absolute(&path.to_string_lossy())?),
             _ => None,

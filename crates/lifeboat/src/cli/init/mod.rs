@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use lifeboat_engine::config::{ConfigError, RepositoryLocation};
+use lifeboat_engine::config::{ConfigError, RepositoryLocation, RepositorySettings};
 use lifeboat_pg::ConnInfo;
 use lifeboat_repo::chunker::ChunkSizes;
 use lifeboat_repo::key::ScryptParams;
@@ -30,17 +30,32 @@ use crate::{prompt, secrets};
 #[command(after_help = "\
 With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a configuration
 file, init asks nothing. On a terminal it asks for what is missing, makes a passphrase and writes a
-configuration file. It never overwrites anything.")]
-pub struct InitArgs {}
+configuration file. It never overwrites anything.
+
+`init --repository NAME` makes another configured repository. It gets the master key of the first one, under
+its own passphrase, so that `copy` can move packs as they are; whoever has read both passphrases' key files
+can read both. `--separate-keys` makes it independent of the first, which then costs `copy` more work.")]
+pub struct InitArgs {
+    /// Make this configured repository (default: the first one).
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+    /// Make it with a master key of its own.
+    #[arg(long, requires = "repository")]
+    pub separate_keys: bool,
+}
 
 /// What was made, for `--json`.
 #[derive(Debug, Serialize)]
 struct Made {
+    /// What the configuration calls it.
+    name: String,
     repository: String,
     /// Whether it is on another machine.
     #[serde(skip)]
     is_remote: bool,
     repository_id: String,
+    /// Of another than the first: whether it has the first one's master key.
+    shared_keys: Option<bool>,
     /// False when it was there already and the passphrase opens it.
     created: bool,
     chunk_average_bytes: u32,
@@ -50,8 +65,12 @@ struct Made {
 }
 
 /// Runs it.
-pub fn run(app: &App, _args: &InitArgs) -> Result<(), Failure> {
-    let complete = app.config.repository.is_some() && app.config.password.is_some();
+pub fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
+    let settings = app.config.repository(args.repository.as_deref())?;
+    if settings.name != app.config.primary.name {
+        return another(app, settings, args.separate_keys);
+    }
+    let complete = settings.access().is_ok();
     if complete && !app.config.databases.is_empty() {
         from_configuration(app)
     } else if app.config.file.is_none() && !app.out.is_json() && prompt::is_possible() {
@@ -66,7 +85,7 @@ pub fn run(app: &App, _args: &InitArgs) -> Result<(), Failure> {
 }
 
 fn missing(app: &App) -> Failure {
-    let error = match app.config.repository() {
+    let error = match app.config.primary.access() {
         Err(error) => error,
         Ok(_) => ConfigError::NoDatabase,
     };
@@ -80,18 +99,56 @@ fn missing(app: &App) -> Failure {
 }
 
 fn from_configuration(app: &App) -> Result<(), Failure> {
-    let (location, password) = app.config.repository()?;
+    let settings = &app.config.primary;
+    let (location, password) = settings.access()?;
     let secret = secrets::password(password)?;
+    let chunk_sizes = chunk_sizes(app, &databases(app)?)?;
+    let storage = app.storage(settings, &location.value)?;
+    let (repository, created) = make(app, storage, &secret, Keys::New(chunk_sizes))?;
+    made(app, settings, &repository, created, None)
+}
+
+/// Makes a repository beside the first one.
+fn another(app: &App, settings: &RepositorySettings, separate_keys: bool) -> Result<(), Failure> {
+    let (location, password) = settings.access()?;
+    let secret = secrets::password(password)?;
+    let storage = app.storage(settings, &location.value)?;
+    if separate_keys {
+        let chunk_sizes = chunk_sizes(app, &databases(app)?)?;
+        let (repository, created) = make(app, storage, &secret, Keys::New(chunk_sizes))?;
+        return made(app, settings, &repository, created, Some(false));
+    }
+    let primary = app.open(&app.config.primary).map_err(|failure| {
+        let hint = "the first repository's key is what another one shares: make that one first, or give this one keys of its own with `--separate-keys`";
+        failure.hint(hint)
+    })?;
+    let (repository, created) = make(app, storage, &secret, Keys::Of(&primary))?;
+    let shared = repository.shares_keys_with(&primary);
+    made(app, settings, &repository, created, Some(shared))
+}
+
+fn databases(app: &App) -> Result<Vec<ConnInfo>, Failure> {
     let mut databases = Vec::new();
     for database in &app.config.databases {
         let url = secrets::database_url(&database.url)?;
         databases.push(app.conninfo(&url)?);
     }
-    let chunk_sizes = chunk_sizes(app, &databases)?;
-    let (repository, created) = make(app, app.storage(&location.value)?, &secret, chunk_sizes)?;
+    Ok(databases)
+}
+
+fn made(
+    app: &App,
+    settings: &RepositorySettings,
+    repository: &Repository,
+    created: bool,
+    shared_keys: Option<bool>,
+) -> Result<(), Failure> {
+    let (location, password) = settings.access()?;
     finished(
         app,
         &Made {
+            name: settings.name.clone(),
+            shared_keys,
             is_remote: matches!(location.value, RepositoryLocation::Remote(_)),
             repository: location.value.to_string(),
             repository_id: repository.id().to_owned(),
@@ -105,6 +162,14 @@ fn from_configuration(app: &App) -> Result<(), Failure> {
             database_url_file: None,
         },
     )
+}
+
+/// Where a new repository's master key comes from.
+enum Keys<'a> {
+    /// It gets one of its own, and cuts streams like this.
+    New(ChunkSizes),
+    /// It is another's.
+    Of(&'a Repository),
 }
 
 /// Chunk sizes for the databases together, since they share the repository. They are kept for its life,
@@ -146,16 +211,25 @@ fn make(
     app: &App,
     storage: Arc<dyn Storage>,
     password: &SecretString,
-    chunk_sizes: ChunkSizes,
+    keys: Keys<'_>,
 ) -> Result<(Repository, bool), Failure> {
     let options = InitOptions {
-        chunk_sizes,
+        chunk_sizes: match &keys {
+            Keys::New(chunk_sizes) => *chunk_sizes,
+            Keys::Of(primary) => primary.chunk_sizes(),
+        },
         scrypt: ScryptParams::default(),
         hostname: app::hostname(),
         username: app.username(),
         now: app.now(),
     };
-    match Repository::init(Arc::clone(&storage), password, &options) {
+    let result = match keys {
+        Keys::New(_) => Repository::init(Arc::clone(&storage), password, &options),
+        Keys::Of(primary) => {
+            Repository::init_with_keys_of(primary, Arc::clone(&storage), password, &options)
+        }
+    };
+    match result {
         Ok(repository) => Ok((repository, true)),
         Err(RepositoryError::AlreadyExists { .. }) => {
             Ok((Repository::open(storage, password)?, false))
@@ -203,7 +277,26 @@ fn kit(made: &Made, config_flag: Option<&Path>) -> String {
             .clone()
             .unwrap_or_else(|| "from the environment or a command".to_owned()),
     ));
+    if let Some(shared) = made.shared_keys {
+        let whose = match shared {
+            true => "those of the first repository: packs move as they are",
+            false => "its own: copies are opened and sealed anew",
+        };
+        facts.push(("keys", whose.to_owned()));
+    }
     text.push_str(&table::pairs(&facts));
+    if made.shared_keys.is_some() {
+        text.push_str(&format!(
+            "\n\n\
+             Keep its passphrase safe, away from this machine. Without Lifeboat:\n\
+             \x20 restic -r {repository} -p {} restore latest --target DIR\n\n\
+             Next:\n\
+             \x20 {lifeboat} copy --to {}",
+            passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
+            made.name,
+        ));
+        return text;
+    }
     text.push_str(&format!(
         "\n\n\
          Keep safe, away from this machine:\n\

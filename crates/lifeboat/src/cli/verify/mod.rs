@@ -18,7 +18,7 @@ use lifeboat_engine::verify::{
 use lifeboat_repo::SnapshotId;
 use serde_json::json;
 
-use super::DatabaseArg;
+use super::{DatabaseArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -52,6 +52,8 @@ pub struct VerifyArgs {
     pub max_age: Option<TimeSpan>,
     #[command(flatten)]
     pub database: DatabaseArg,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
     /// Check a folder of pg_dump files instead: the newest match of --glob.
     #[arg(long, value_name = "DIR", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "all", "subset", "max_proof_age"])]
     pub dump_dir: Option<PathBuf>,
@@ -81,14 +83,18 @@ pub fn run(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
         return dumps::run(app, args);
     }
     // A variable selects the folder too, unless something that only a repository has was asked for.
-    if dumps.is_selected() && args.id == "latest" && args.read() == ReadData::Nothing {
+    if dumps.is_selected()
+        && args.id == "latest"
+        && args.read() == ReadData::Nothing
+        && args.repository.name().is_none()
+    {
         return dumps::run(app, args);
     }
     repository(app, args)
 }
 
 fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
     let selector = Selector::parse(&args.id);
     let configured = app.config.verify.max_age.value;
