@@ -40,18 +40,22 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "restore" -d 'Rest
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "drill" -d 'Prove a backup: restore it into a scratch server, compare, measure, remove'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write a backup as a custom-format file for pg_restore'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply the retention policy, then remove the data that no backup needs'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "copy" -d 'Bring every other repository up to date with the backups it lacks'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "unhold" -d 'Let a held backup expire again'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "status" -d 'Hold the objectives against reality'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "demo" -d 'See all of it on a throwaway server, in two minutes'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l repository -d 'Make this configured repository (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l separate-keys -d 'Make it with a master key of its own'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand check" -s q -l quiet -d 'Say only what went wrong'
@@ -66,12 +70,14 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s q -l quiet 
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand backup" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand list" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand show" -s q -l quiet -d 'Say only what went wrong'
@@ -81,6 +87,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l subset -d '
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-proof-age -d 'How long what was read counts as read (default: 30d)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-age -d 'The oldest its snapshot of the database may be (default: 2h)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l dump-dir -d 'Check a folder of pg_dump files instead: the newest match of --glob' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l glob -d 'Which files of the folder are dumps, with `*` and `?` (default: *.dump)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l file -d 'Check this dump instead' -r -F
@@ -98,6 +105,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l yes -d 'Co
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l table -d 'Restore only this table; may be given several times' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l jobs -d 'Load over this many connections (default: one per processor)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l clean -d 'Drop first what the backup holds, as pg_restore --clean --if-exists does'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l schema-only -d 'Restore definitions, no rows'
@@ -110,6 +118,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -s h -l help 
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l on -d 'Use a temporary database on this server in place of a scratch server' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l jobs -d 'Load over this many connections (default: one per processor)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s q -l quiet -d 'Say only what went wrong'
@@ -117,6 +126,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s v -l verbose
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s o -l output -d 'The file to write. It must not exist' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s q -l quiet -d 'Say only what went wrong'
@@ -130,6 +140,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-monthl
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-yearly -d 'Keep the newest of each of the last N years that have one' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-within -d 'Keep all that are at most so much older than the newest: 30d, 2y5m7d3h (years, months, days, hours)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s n -l dry-run -d 'Only show what would be done'
@@ -138,8 +149,18 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l json -d 'Pr
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l to -d 'Only this repository' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l from -d 'Copy from this repository (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s n -l dry-run -d 'Only show what would be copied'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l reason -d 'Why it must not expire' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l list -d 'List the backups that are held, and why'
@@ -148,6 +169,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s q -l quiet -d
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
@@ -155,6 +177,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s q -l quiet 
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l database -d 'The database, when several are configured' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -s q -l quiet -d 'Say only what went wrong'

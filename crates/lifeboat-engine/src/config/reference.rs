@@ -143,6 +143,7 @@ fn kind(property: &Value) -> String {
         (Some(format @ ("duration" | "size")), _) => format.to_owned(),
         (_, ["string"]) => "text".to_owned(),
         (_, ["integer"]) => "number".to_owned(),
+        (_, ["boolean"]) => "true/false".to_owned(),
         (_, ["array"]) => "list of text".to_owned(),
         _ => "text, number or true/false".to_owned(),
     }

@@ -559,7 +559,7 @@ fn documented_defaults_are_the_real_ones() {
         ),
         (
             "repository.append_only",
-            config.repositories[0].remote.append_only.value.to_string(),
+            config.primary.remote.append_only.value.to_string(),
         ),
         (
             "retention.max_unused",

@@ -66,6 +66,7 @@ pub fn run(app: &App) -> Result<(), Failure> {
         &Made {
             name: app.config.primary.name.clone(),
             shared_keys: None,
+            keys_of: None,
             is_remote: matches!(repository, RepositoryLocation::Remote(_)),
             repository: repository.to_string(),
             repository_id: made.id().to_owned(),

@@ -33,8 +33,9 @@ file, init asks nothing. On a terminal it asks for what is missing, makes a pass
 configuration file. It never overwrites anything.
 
 `init --repository NAME` makes another configured repository. It gets the master key of the first one, under
-its own passphrase, so that `copy` can move packs as they are; whoever has read both passphrases' key files
-can read both. `--separate-keys` makes it independent of the first, which then costs `copy` more work.")]
+a passphrase of its own if it has one, so that `copy` can move packs as they are: whoever opens one of the two
+can read both. With --separate-keys it gets a key of its own, and `copy` has more to do. When the first one
+is lost, `init --keys-of NAME` makes it anew, for `copy --from NAME --to FIRST` to fill.")]
 pub struct InitArgs {
     /// Make this configured repository (default: the first one).
     #[arg(long, value_name = "NAME")]
@@ -42,6 +43,9 @@ pub struct InitArgs {
     /// Make it with a master key of its own.
     #[arg(long, requires = "repository")]
     pub separate_keys: bool,
+    /// Make it with the master key of this configured repository (default: that of the first one).
+    #[arg(long, value_name = "NAME", conflicts_with = "separate_keys")]
+    pub keys_of: Option<String>,
 }
 
 /// What was made, for `--json`.
@@ -54,8 +58,11 @@ struct Made {
     #[serde(skip)]
     is_remote: bool,
     repository_id: String,
-    /// Of another than the first: whether it has the first one's master key.
+    /// Of one that was made beside another: whether it has that one's master key.
     shared_keys: Option<bool>,
+    /// That other one.
+    #[serde(skip)]
+    keys_of: Option<String>,
     /// False when it was there already and the passphrase opens it.
     created: bool,
     chunk_average_bytes: u32,
@@ -67,8 +74,8 @@ struct Made {
 /// Runs it.
 pub fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     let settings = app.config.repository(args.repository.as_deref())?;
-    if settings.name != app.config.primary.name {
-        return another(app, settings, args.separate_keys);
+    if settings.name != app.config.primary.name || args.keys_of.is_some() {
+        return another(app, settings, args);
     }
     let complete = settings.access().is_ok();
     if complete && !app.config.databases.is_empty() {
@@ -108,23 +115,34 @@ fn from_configuration(app: &App) -> Result<(), Failure> {
     made(app, settings, &repository, created, None)
 }
 
-/// Makes a repository beside the first one.
-fn another(app: &App, settings: &RepositorySettings, separate_keys: bool) -> Result<(), Failure> {
+/// Makes a repository beside one that is there.
+fn another(app: &App, settings: &RepositorySettings, args: &InitArgs) -> Result<(), Failure> {
     let (location, password) = settings.access()?;
     let secret = secrets::password(password)?;
     let storage = app.storage(settings, &location.value)?;
-    if separate_keys {
+    if args.separate_keys {
         let chunk_sizes = chunk_sizes(app, &databases(app)?)?;
         let (repository, created) = make(app, storage, &secret, Keys::New(chunk_sizes))?;
-        return made(app, settings, &repository, created, Some(false));
+        return made(app, settings, &repository, created, Some(("", false)));
     }
-    let primary = app.open(&app.config.primary).map_err(|failure| {
-        let hint = "the first repository's key is what another one shares: make that one first, or give this one keys of its own with `--separate-keys`";
+    let whose = app.config.repository(args.keys_of.as_deref())?;
+    if whose.name == settings.name {
+        let fact = format!("{} cannot get its keys from itself", settings.name);
+        return Err(Failure::new(Exit::Usage, fact).hint("name another one with `--keys-of NAME`"));
+    }
+    let other = app.open(whose).map_err(|failure| {
+        let hint = "its key is what the new one shares: make it first, or give the new one keys of its own with `--separate-keys`";
         failure.hint(hint)
     })?;
-    let (repository, created) = make(app, storage, &secret, Keys::Of(&primary))?;
-    let shared = repository.shares_keys_with(&primary);
-    made(app, settings, &repository, created, Some(shared))
+    let (repository, created) = make(app, storage, &secret, Keys::Of(&other))?;
+    let shared = repository.shares_keys_with(&other);
+    made(
+        app,
+        settings,
+        &repository,
+        created,
+        Some((&whose.name, shared)),
+    )
 }
 
 fn databases(app: &App) -> Result<Vec<ConnInfo>, Failure> {
@@ -141,14 +159,15 @@ fn made(
     settings: &RepositorySettings,
     repository: &Repository,
     created: bool,
-    shared_keys: Option<bool>,
+    keys: Option<(&str, bool)>,
 ) -> Result<(), Failure> {
     let (location, password) = settings.access()?;
     finished(
         app,
         &Made {
             name: settings.name.clone(),
-            shared_keys,
+            shared_keys: keys.map(|(_, shared)| shared),
+            keys_of: keys.map(|(whose, _)| whose.to_owned()),
             is_remote: matches!(location.value, RepositoryLocation::Remote(_)),
             repository: location.value.to_string(),
             repository_id: repository.id().to_owned(),
@@ -240,12 +259,13 @@ fn make(
 
 fn finished(app: &App, made: &Made) -> Result<(), Failure> {
     app.out.object("init", made)?;
-    app.out.data(&kit(made, app.config_flag.as_deref()));
+    let first = &app.config.primary.name;
+    app.out.data(&kit(made, first, app.config_flag.as_deref()));
     Ok(())
 }
 
 /// What to keep safe and what to type next.
-fn kit(made: &Made, config_flag: Option<&Path>) -> String {
+fn kit(made: &Made, first: &str, config_flag: Option<&Path>) -> String {
     let repository = &made.repository;
     let lifeboat = match config_flag {
         Some(path) => format!("lifeboat --config {}", path.display()),
@@ -279,19 +299,26 @@ fn kit(made: &Made, config_flag: Option<&Path>) -> String {
     ));
     if let Some(shared) = made.shared_keys {
         let whose = match shared {
-            true => "those of the first repository: packs move as they are",
-            false => "its own: copies are opened and sealed anew",
+            true => format!(
+                "those of {}: packs move as they are",
+                made.keys_of.as_deref().unwrap_or_default()
+            ),
+            false => "its own: copies are opened and sealed anew".to_owned(),
         };
-        facts.push(("keys", whose.to_owned()));
+        facts.push(("keys", whose));
     }
     text.push_str(&table::pairs(&facts));
     if made.shared_keys.is_some() {
+        let from = match made.keys_of.as_deref() {
+            Some(whose) if first == made.name => format!("--from {whose} "),
+            _ => String::new(),
+        };
         text.push_str(&format!(
             "\n\n\
              Keep its passphrase safe, away from this machine. Without Lifeboat:\n\
              \x20 restic -r {repository} -p {} restore latest --target DIR\n\n\
              Next:\n\
-             \x20 {lifeboat} copy --to {}",
+             \x20 {lifeboat} copy {from}--to {}",
             passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
             made.name,
         ));
