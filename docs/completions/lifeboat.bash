@@ -321,12 +321,27 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__init)
+<<<<<<< HEAD
             opts="-q -v -h --config --json --quiet --verbose --help"
+=======
+            opts="-q -v -h --repository --separate-keys --keys-of --config --json --quiet --verbose --help"
+>>>>>>> 59d9447 (copy: manual, completions, help; others' snapshots stay where they are)
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+<<<<<<< HEAD
+=======
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keys-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+>>>>>>> 59d9447 (copy: manual, completions, help; others' snapshots stay where they are)
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -48,6 +48,7 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "demo" -d 'See all
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l repository -d 'Make this configured repository (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l keys-of -d 'Make it with the master key of this configured repository (default: that of the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l separate-keys -d 'Make it with a master key of its own'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'

@@ -434,10 +434,10 @@ mod tests {
         };
         let here: Vec<Backup> = (1..=31).map(day).collect();
         let kept_of = |here: &[Backup], there: &[Backup]| kept(here, there, &policy, now).len();
-        // The 21st to the 31st.
-        assert_eq!(kept_of(&here, &[]), 11);
+        // Less than ten days older than the 31st.
+        assert_eq!(kept_of(&here, &[]), 10);
         // What is there counts: the policy looks back from its newest.
-        assert_eq!(kept_of(&here[..25], &here[25..]), 5);
+        assert_eq!(kept_of(&here[..25], &here[25..]), 4);
         // The last three good ones stay whatever the policy says.
         assert_eq!(kept_of(&here[..5], &[]), 5);
         let old = [day(1), day(2), day(3), day(4)];

@@ -182,7 +182,9 @@ fn tell(app: &App, attempt: &Attempt<'_>, dry_run: bool) {
     let name = &attempt.settings.name;
     let report = match &attempt.result {
         Ok(report) => report,
-        // The last one to fail is told at the end, as the command's own failure; each is told where it happened.
+        // Whoever interrupted it knows.
+        Err(failure) if failure.exit == Exit::Interrupted => return,
+        // Told where it happened, and at the end once more as the command's own failure.
         Err(failure) => {
             let fact = &failure.fact;
             let causes: String = failure
@@ -218,17 +220,18 @@ fn tell(app: &App, attempt: &Attempt<'_>, dry_run: bool) {
 
 fn line(name: &str, report: &CopyReport, dry_run: bool) -> String {
     let count = report.copied.len() as u64;
-    let mut text = if dry_run {
+    let is_there = count == 0 && report.is_good();
+    let mut text = if is_there {
+        format!(
+            "{name}: up to date, {}",
+            human::plural(report.present, "backup")
+        )
+    } else if dry_run {
         format!(
             "{name}: {} would be copied, {} of {}",
             human::plural(count, "backup"),
             human::bytes(report.bytes),
             human::plural(report.packs, "pack"),
-        )
-    } else if count == 0 && report.is_good() {
-        format!(
-            "{name}: up to date, {}",
-            human::plural(report.present, "backup")
         )
     } else {
         format!(
@@ -370,5 +373,5 @@ fn damage(attempts: &[Attempt<'_>]) -> Failure {
         .hint(
             "`lifeboat verify --read-data` names every damaged file and the backups it belongs to",
         )
-        .hint("take a new backup at once: what is damaged is stored again")
+        .hint("put damaged packs back from a repository that shares the keys: there they have the same names")
 }

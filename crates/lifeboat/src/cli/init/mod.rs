@@ -28,14 +28,15 @@ use crate::{prompt, secrets};
 /// Flags of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a configuration
-file, init asks nothing. On a terminal it asks for what is missing, makes a passphrase and writes a
-configuration file. It never overwrites anything.
+With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a
+configuration file, init asks nothing. On a terminal it asks for what is missing, makes a
+passphrase and writes a configuration file. It never overwrites anything.
 
-`init --repository NAME` makes another configured repository. It gets the master key of the first one, under
-a passphrase of its own if it has one, so that `copy` can move packs as they are: whoever opens one of the two
-can read both. With --separate-keys it gets a key of its own, and `copy` has more to do. When the first one
-is lost, `init --keys-of NAME` makes it anew, for `copy --from NAME --to FIRST` to fill.")]
+`init --repository NAME` makes another configured repository. It gets the master key of the first
+one, under a passphrase of its own if it has one, so that `copy` can move packs as they are: who
+can open one of the two can read both. With --separate-keys it gets a key of its own, and `copy`
+has more to do. When the first one is lost, `init --keys-of NAME` makes it anew, for
+`copy --from NAME --to FIRST` to fill.")]
 pub struct InitArgs {
     /// Make this configured repository (default: the first one).
     #[arg(long, value_name = "NAME")]
