@@ -362,10 +362,12 @@ fn kept(
     // That backups are late keeps old ones from being removed; it is no reason to bring them.
     let never = TimeSpan::hours(24 * 365 * 100);
     let verdicts = decide(&candidates, policy, &BTreeMap::new(), never, now);
+    let asked: BTreeSet<SnapshotId> = lacking.iter().map(|one| one.id).collect();
     verdicts
         .iter()
         .filter(|verdict| verdict.is_kept())
         .map(|verdict| verdict.candidate.id)
+        .filter(|id| asked.contains(id))
         .collect()
 }
 

@@ -1,19 +1,22 @@
 //! The door: open or make a repository, see its snapshots, take a writer or a reader.
 
+mod choose;
+mod files;
+
 pub use crate::chunker::ChunkSizes;
 use crate::config::{Config, VERSION};
 pub use crate::error::RepositoryError;
-use crate::id::{IndexId, KeyId, SnapshotId};
-use crate::index::{Index, IndexBuilder};
+use crate::id::{KeyId, SnapshotId};
 pub use crate::key::ScryptParams;
 use crate::key::{self, KeyError, KeyOrigin};
 use crate::seal::{MasterKey, Sealer};
 use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, Storage, StorageErrorKind};
 use crate::unpacked;
+use choose::choose;
+pub(crate) use files::read_bounded;
 use jiff::Timestamp;
 use secrecy::SecretString;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The name of the one config file.
@@ -280,25 +283,6 @@ impl Repository {
         Ok(sum)
     }
 
-    /// Every snapshot, oldest first; and for each snapshot file that can't be read, why.
-    ///
-    /// # Errors
-    /// When the storage can't list them.
-    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<RepositoryError>), RepositoryError> {
-        let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
-        for file in self.storage().list(FileKind::Snapshot)? {
-            match self.load_snapshot(&file.name) {
-                Ok(snapshot) => snapshots.push(snapshot),
-                // Removed since the listing: then it is no snapshot any more.
-                Err(RepositoryError::Storage(error))
-                    if error.kind() == StorageErrorKind::NotFound => {}
-                Err(error) => damaged.push(error),
-            }
-        }
-        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
-        Ok((snapshots, damaged))
-    }
-
     /// The snapshot whose identity is, or begins with, `prefix`; else the one whose first identity does, which it
     /// had before its tags were changed.
     ///
@@ -326,69 +310,6 @@ impl Repository {
             Err(_) => Err(unknown),
         }
     }
-
-    fn load_snapshot(&self, name: &str) -> Result<Snapshot, RepositoryError> {
-        let json = self.load_file(FileKind::Snapshot, name)?;
-        let damaged = |what: &dyn ToString| {
-            RepositoryError::damaged(FileKind::Snapshot, name, what.to_string())
-        };
-        let id = name.parse().map_err(|error| damaged(&error))?;
-        Snapshot::parse(id, &json).map_err(|error| damaged(&error))
-    }
-
-    /// The JSON in a snapshot or index file, after its content was hashed against its name.
-    pub(crate) fn load_file(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, RepositoryError> {
-        let content = read_bounded(self.storage().as_ref(), kind, name)?;
-        if hex::encode(Sha256::digest(&content)) != name {
-            return Err(RepositoryError::damaged(
-                kind,
-                name,
-                "its content does not match its name",
-            ));
-        }
-        unpacked::decode(kind, content, self.sealer())
-            .map_err(|error| RepositoryError::damaged(kind, name, error))
-    }
-
-    /// Seals and writes a document; returns its hash, which is its name, and its size as stored.
-    pub(crate) fn store_file(
-        &self,
-        kind: FileKind,
-        json: &[u8],
-    ) -> Result<([u8; 32], u64), RepositoryError> {
-        let content = unpacked::encode(kind, json, self.sealer()).map_err(|error| {
-            RepositoryError::Encode {
-                what: error.to_string(),
-            }
-        })?;
-        let hash = Sha256::digest(&content).into();
-        self.storage().write(kind, &hex::encode(hash), &content)?;
-        Ok((hash, content.len() as u64))
-    }
-
-    /// Everything the index files say. Read the snapshots first: what is written after an index was listed is
-    /// not in it.
-    ///
-    /// # Errors
-    /// `Damaged` with the first file that can't be read: with a part of the index missing, blobs would seem
-    /// to be missing.
-    pub fn load_index(&self) -> Result<Index, RepositoryError> {
-        let mut builder = IndexBuilder::default();
-        let damaged = |name: &str, what: &dyn ToString| {
-            RepositoryError::damaged(FileKind::Index, name, what.to_string())
-        };
-        for file in self.storage().list(FileKind::Index)? {
-            let json = self.load_file(FileKind::Index, &file.name)?;
-            let id: IndexId = file
-                .name
-                .parse()
-                .map_err(|error| damaged(&file.name, &error))?;
-            builder
-                .add(id, &json)
-                .map_err(|error| damaged(&file.name, &error))?;
-        }
-        builder.build().map_err(|error| damaged("", &error))
-    }
 }
 
 /// Removes a key file that opens nothing, where that is possible.
@@ -396,23 +317,6 @@ fn try_delete(storage: &dyn Storage, key: &str) {
     if storage.may_delete() {
         let _ = storage.delete(FileKind::Key, key);
     }
-}
-
-/// Reads a file, unless it is longer than is believed of its kind.
-pub(crate) fn read_bounded(
-    storage: &dyn Storage,
-    kind: FileKind,
-    name: &str,
-) -> Result<Vec<u8>, RepositoryError> {
-    let limit = unpacked::most_plain_bytes(kind);
-    if storage.size(kind, name)? > limit {
-        return Err(RepositoryError::damaged(
-            kind,
-            name,
-            format_args!("it is longer than {limit} bytes"),
-        ));
-    }
-    Ok(storage.read(kind, name)?)
 }
 
 /// The first key that opens with `password` and that `unlock` makes something of.
@@ -468,100 +372,4 @@ fn find_key<T>(
         None if none => RepositoryError::NoKey { location },
         None => RepositoryError::WrongPassword { location },
     })
-}
-
-/// The one of `ids` that `prefix` names.
-fn choose(prefix: &str, ids: &[SnapshotId]) -> Result<SnapshotId, RepositoryError> {
-    let wanted = prefix.trim().to_ascii_lowercase();
-    let begins = |id: &&SnapshotId| !wanted.is_empty() && id.to_string().starts_with(&wanted);
-    let matches: Vec<SnapshotId> = ids.iter().filter(begins).copied().collect();
-    match matches.as_slice() {
-        [id] => Ok(*id),
-        [] => {
-            // Something with at least half its characters in place may be what was meant.
-            let length = wanted.chars().count();
-            let close = |distance| (1..=64).contains(&length) && distance * 2 <= length;
-            let spelled = |id: &SnapshotId| (distance(&wanted, &id.to_string()), *id);
-            let nearest = ids.iter().map(spelled).min();
-            let nearest = nearest.and_then(|(distance, id)| close(distance).then_some(id));
-            Err(RepositoryError::UnknownId {
-                prefix: prefix.to_owned(),
-                nearest,
-            })
-        }
-        _ => Err(RepositoryError::AmbiguousId {
-            prefix: prefix.to_owned(),
-            matches,
-        }),
-    }
-}
-
-/// How many edits turn `wanted` into some beginning of `id`.
-fn distance(wanted: &str, id: &str) -> usize {
-    let id: Vec<char> = id.chars().collect();
-    let mut row: Vec<usize> = (0..=id.len()).collect();
-    // More than a whole identity is no typing error.
-    for (i, c) in wanted.chars().take(2 * id.len()).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, d) in id.iter().enumerate() {
-            let replaced = diagonal + usize::from(c != *d);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.into_iter().min().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used)]
-    use super::*;
-
-    fn ids() -> Vec<SnapshotId> {
-        // 2c624232…, 19581e27…, 4a44dc15…, 4fc82b26…
-        ["2", "9", "44", "40"]
-            .map(|text| SnapshotId::of(text.as_bytes()))
-            .to_vec()
-    }
-
-    #[test]
-    fn chooses_by_prefix() {
-        let ids = ids();
-        for id in &ids {
-            assert_eq!(choose(&id.to_string(), &ids).unwrap(), *id);
-            assert_eq!(choose(&id.short().to_uppercase(), &ids).unwrap(), *id);
-        }
-        let mut twins = ids.clone();
-        twins.extend(ids.iter().map(|id| {
-            let mut bytes = *id.as_bytes();
-            bytes[31] ^= 1;
-            SnapshotId::from_bytes(bytes)
-        }));
-        let error = choose(&ids[0].short(), &twins).unwrap_err();
-        assert!(
-            matches!(error, RepositoryError::AmbiguousId { matches, .. } if matches.len() == 2)
-        );
-    }
-
-    #[test]
-    fn names_the_nearest() {
-        let ids = ids();
-        let nearest = |prefix: &str| match choose(prefix, &ids).unwrap_err() {
-            RepositoryError::UnknownId { nearest, .. } => nearest,
-            other => panic!("{other}"),
-        };
-        let short = ids[0].short();
-        assert_eq!(nearest(&format!("{}x", &short[..7])), Some(ids[0]));
-        assert_eq!(
-            nearest(&format!("{}{}", &short[..3], &short[4..])),
-            Some(ids[0])
-        );
-        assert_eq!(nearest(""), None);
-        assert_eq!(nearest("zzzzzzzz"), None);
-        assert_eq!(nearest(&"é".repeat(1000)), None);
-        assert!(matches!(
-            choose("4a", &[]),
-            Err(RepositoryError::UnknownId { nearest: None, .. })
-        ));
-    }
 }

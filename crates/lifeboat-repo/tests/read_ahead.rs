@@ -22,6 +22,22 @@ struct Distant {
     changed: Condvar,
 }
 
+impl Distant {
+    /// Waits until enough reads are under way.
+    fn meet(&self) {
+        let mut under_way = self.under_way.lock().unwrap();
+        under_way.0 += 1;
+        under_way.1 = under_way.1.max(under_way.0);
+        self.changed.notify_all();
+        let enough = |state: &mut (usize, usize)| state.1 < self.together;
+        let (mut under_way, _) = self
+            .changed
+            .wait_timeout_while(under_way, Duration::from_secs(20), enough)
+            .unwrap();
+        under_way.0 -= 1;
+    }
+}
+
 impl Storage for Distant {
     fn location(&self) -> String {
         "far away".to_owned()
@@ -33,6 +49,9 @@ impl Storage for Distant {
         self.inner.size(kind, name)
     }
     fn read(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, StorageError> {
+        if matches!(kind, FileKind::Snapshot | FileKind::Index) {
+            self.meet();
+        }
         self.inner.read(kind, name)
     }
     fn read_range(
@@ -42,17 +61,7 @@ impl Storage for Distant {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
-        let mut under_way = self.under_way.lock().unwrap();
-        under_way.0 += 1;
-        under_way.1 = under_way.1.max(under_way.0);
-        self.changed.notify_all();
-        let enough = |state: &mut (usize, usize)| state.1 < self.together;
-        let (mut under_way, _) = self
-            .changed
-            .wait_timeout_while(under_way, Duration::from_secs(20), enough)
-            .unwrap();
-        under_way.0 -= 1;
-        drop(under_way);
+        self.meet();
         self.inner.read_range(kind, name, offset, length)
     }
     fn write(&self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), StorageError> {
@@ -143,4 +152,33 @@ fn the_first_read_waits_for_company() {
         AT_ONCE,
         "as many as may be, and no more"
     );
+}
+
+/// A month of backups has hundreds of snapshot and index files; asked for one by one they would take minutes.
+#[test]
+fn small_files_are_fetched_several_at_once() {
+    let memory = Arc::new(MemoryStorage::new());
+    let repository = init(Arc::clone(&memory) as Arc<dyn Storage>).unwrap();
+    for hour in 0..10 {
+        let content = noise(u64::from(hour), 1000);
+        back_up(&repository, hour, &[("table", content)], 60_000).unwrap();
+    }
+    let (near, _) = repository.snapshots().unwrap();
+    for together in [0, AT_ONCE] {
+        let storage = Arc::new(Distant {
+            inner: Arc::clone(&memory),
+            together,
+            under_way: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let far = open(Arc::clone(&storage) as Arc<dyn Storage>).unwrap();
+        let (snapshots, damaged) = far.snapshots().unwrap();
+        assert_eq!((snapshots, damaged.len()), (near.clone(), 0));
+        let reached = storage.under_way.lock().unwrap().1;
+        assert!(reached <= AT_ONCE && reached >= together, "{reached}");
+        assert_eq!(
+            far.load_index().unwrap().len(),
+            repository.load_index().unwrap().len()
+        );
+    }
 }

@@ -340,7 +340,7 @@ fn kit(made: &Made, first: &str, config_flag: Option<&Path>) -> String {
         second = if made.is_remote {
             "the credentials that reach the repository"
         } else {
-            "a copy of the repository's folder, as often as you back up"
+            "a second repository on another machine (docs/off-host.md), or a copy of this folder"
         },
     ));
     text
