@@ -76,7 +76,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, ConfigErrors> {
             lock_timeout: layers.or_default(file.backup.lock_timeout, lock_timeout),
             slice_size: layers.or_default(file.backup.slice_size, SLICE_SIZE),
         },
-        max_unused_permille: layers.max_unused(file.retention.max_unused.take()),
+        max_unused_permille: layers.max_unused(file.retention.max_unused.clone()),
         retention: layers.retention(file.retention),
         verify: VerifySettings {
             max_age: layers.or_default(file.verify.max_age, VERIFY_MAX_AGE),
