@@ -93,6 +93,26 @@ pub enum RepositoryError {
         /// The one that is spelled most like it, if any is.
         nearest: Option<SnapshotId>,
     },
+    /// No key begins so, or several do.
+    #[error("{prefix:?} is the beginning of {count} keys")]
+    KeyNotFound {
+        /// What was asked for.
+        prefix: String,
+        /// How many begin so.
+        count: usize,
+    },
+    /// The key that opened the repository would be removed.
+    #[error("key {} is the one in use", short(.name))]
+    KeyInUse {
+        /// Its file's name.
+        name: String,
+    },
+    /// Without it nobody could open the repository.
+    #[error("key {} is the only one", short(.name))]
+    LastKey {
+        /// Its file's name.
+        name: String,
+    },
     /// There is nothing, or something else, at this path of a snapshot.
     #[error("no file {path:?} in snapshot {}", .snapshot.short())]
     NoSuchFile {
@@ -156,6 +176,10 @@ pub enum RepositoryError {
     Storage(#[from] StorageError),
 }
 
+fn short(name: &str) -> &str {
+    name.get(..8).unwrap_or(name)
+}
+
 impl From<LockError> for RepositoryError {
     fn from(error: LockError) -> Self {
         match error {
@@ -174,6 +198,18 @@ impl RepositoryError {
             Self::Poisoned(first) => first.root(),
             other => other,
         }
+    }
+
+    /// Whether this says that a password opens no key, and not that it could not be tried.
+    #[must_use]
+    pub fn means_no_key(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongPassword { .. }
+                | Self::DamagedKey { .. }
+                | Self::DamagedConfig { .. }
+                | Self::NoKey { .. }
+        )
     }
 
     pub(crate) fn damaged(kind: FileKind, name: impl Into<String>, what: impl ToString) -> Self {

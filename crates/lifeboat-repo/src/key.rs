@@ -163,6 +163,19 @@ pub fn write(
     serde_json::to_vec(&file).map_err(damaged)
 }
 
+/// Who made the key in a key file's `content`: not authenticated, since it stands beside the seal.
+///
+/// # Errors
+/// `Damaged`.
+pub fn origin(content: &[u8]) -> Result<KeyOrigin, KeyError> {
+    let file: KeyFile = serde_json::from_slice(content).map_err(damaged)?;
+    Ok(KeyOrigin {
+        hostname: file.hostname,
+        username: file.username,
+        created: file.created,
+    })
+}
+
 /// The master key in a key file's `content`.
 ///
 /// # Errors

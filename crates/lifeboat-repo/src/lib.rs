@@ -19,6 +19,7 @@ mod error;
 pub mod id;
 pub mod index;
 pub mod key;
+pub mod keys;
 pub mod lock;
 pub mod pack;
 pub mod prune;

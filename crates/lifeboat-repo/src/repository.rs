@@ -46,6 +46,7 @@ pub struct Repository {
 #[derive(Debug)]
 struct Inner {
     storage: Arc<dyn Storage>,
+    /// Kept for the keys that are added later, and for repositories that share it.
     master: MasterKey,
     sealer: Sealer,
     config: Config,
@@ -255,6 +256,10 @@ impl Repository {
     #[must_use]
     pub fn shares_keys_with(&self, other: &Self) -> bool {
         self.inner.master.is(&other.inner.master)
+    }
+
+    pub(crate) fn master(&self) -> &MasterKey {
+        &self.inner.master
     }
 
     pub(crate) fn sealer(&self) -> &Sealer {

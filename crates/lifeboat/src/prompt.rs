@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use secrecy::SecretString;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -30,6 +32,36 @@ pub fn ask(app: &App, question: &str, default: Option<&str>) -> Result<String, F
         ("", Some(default)) => default.to_owned(),
         (answer, _) => answer.to_owned(),
     })
+}
+
+/// Asks for a secret, which is not shown while it is typed.
+pub fn secret(app: &App, question: &str) -> Result<SecretString, Failure> {
+    let silence = Silence::begin();
+    let answer = ask(app, question, None);
+    if silence.is_some() {
+        // The Enter was not shown either.
+        let _ = io::stderr().lock().write_all(b"\n");
+    }
+    answer.map(SecretString::from)
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+struct Silence(Termios);
+
+impl Silence {
+    fn begin() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
 }
 
 /// Asks a question whose answer is yes or no.

@@ -78,22 +78,35 @@ fn access(
                 .hint("or write `aws_access_key_id = …` and `aws_secret_access_key = …` into a file (mode 0600) that `repository.credentials_file` names"),
         );
     };
-    let region = settings
-        .region
-        .value
-        .clone()
-        .or_else(|| location.region().map(str::to_owned))
-        .or_else(|| environment("AWS_REGION"))
-        .or_else(|| environment("AWS_DEFAULT_REGION"));
     // A bucket with a dot in its name fits no certificate of the form `*.host`.
     let path_style = !location.is_amazon() || location.bucket.contains('.');
     Ok(S3Access {
-        region: region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        region: region(app, location),
         path_style: settings.path_style.value.unwrap_or(path_style),
         access_key_id,
         secret_access_key,
         session_token: keys.token,
     })
+}
+
+/// The region that requests to a bucket are signed for.
+pub fn region(app: &App, location: &S3Location) -> String {
+    let environment = |name: &str| {
+        let value = app.environment.get(name).cloned();
+        value.filter(|value| !value.is_empty())
+    };
+    let region = app.config.remote.region.value.clone();
+    region
+        .or_else(|| location.region().map(str::to_owned))
+        .or_else(|| environment("AWS_REGION"))
+        .or_else(|| environment("AWS_DEFAULT_REGION"))
+        .unwrap_or_else(|| DEFAULT_REGION.to_owned())
+}
+
+/// The access key to a bucket: its ID and its secret.
+pub fn access_key(app: &App, location: &S3Location) -> Result<(String, SecretString), Failure> {
+    let access = access(app, location)?;
+    Ok((access.access_key_id, access.secret_access_key))
 }
 
 #[derive(Debug, Default)]

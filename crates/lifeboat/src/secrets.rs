@@ -1,5 +1,6 @@
 //! Reading the secrets that the configuration points at. They go from here to the engine, and nowhere else.
 
+use std::fmt::Display;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -27,10 +28,19 @@ pub fn password(source: &Setting<PasswordSource>) -> Result<SecretString, Failur
         PasswordSource::File(path) => file("the passphrase", path)?,
         PasswordSource::Command(words) => command(words)?,
     };
+    not_empty(password, &source.origin)
+}
+
+/// A passphrase that is not in use yet, from the file that a flag names.
+pub fn new_password(path: &Path) -> Result<SecretString, Failure> {
+    not_empty(file("the new passphrase", path)?, &path.display())
+}
+
+fn not_empty(password: SecretString, origin: &dyn Display) -> Result<SecretString, Failure> {
     if password.expose_secret().is_empty() {
         return Err(Failure::new(
             Exit::Usage,
-            format!("the passphrase is empty ({})", source.origin),
+            format!("the passphrase is empty ({origin})"),
         ));
     }
     Ok(password)

@@ -30,6 +30,7 @@ use crate::restore::{self, Comparison, RestoreError, RestoreRequest, Target, Wha
 
 pub use place::DATABASE_PREFIX;
 use place::Place;
+pub(crate) use place::throw_away_settings;
 
 /// What to drill, and where.
 #[derive(Debug, Clone)]

@@ -181,7 +181,7 @@ fn server_programs(tools: &ToolFinder, major: u32) -> Result<PathBuf, ToolError>
 }
 
 /// Nothing on a scratch server has to survive, so nothing waits for a disk; the rest is room for building indexes.
-fn throw_away_settings() -> Vec<(String, String)> {
+pub(crate) fn throw_away_settings() -> Vec<(String, String)> {
     [
         ("wal_level", "minimal"),
         ("max_wal_senders", "0"),

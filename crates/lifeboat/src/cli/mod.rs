@@ -10,7 +10,9 @@ mod expire;
 mod export;
 mod hold;
 mod init;
+mod key;
 mod list;
+mod recovery_kit;
 mod restore;
 mod show;
 mod status;
@@ -103,6 +105,10 @@ pub enum Command {
     Hold(hold::HoldArgs),
     /// Let a held backup expire again.
     Unhold(hold::UnholdArgs),
+    /// List, add, remove or rotate the passphrases that open the repository.
+    Key(key::KeyArgs),
+    /// Write the recovery kit anew, or prove it by doing what it says.
+    RecoveryKit(recovery_kit::RecoveryKitArgs),
     /// Hold the objectives against reality.
     Status(status::StatusArgs),
     /// See all of it on a throwaway server, in two minutes.
@@ -131,6 +137,8 @@ impl Command {
             Self::Copy(args) => copy::run(app, args),
             Self::Hold(args) => hold::run(app, args),
             Self::Unhold(args) => hold::run_unhold(app, args),
+            Self::Key(args) => key::run(app, args),
+            Self::RecoveryKit(args) => recovery_kit::run(app, args),
             Self::Status(args) => status::run(app, args),
             Self::Demo(args) => demo::run(app, args).map(|()| Exit::Done),
             Self::Completions(args) => completions::run(args).map(|()| Exit::Done),
@@ -142,6 +150,8 @@ impl Command {
     pub fn config_use(&self) -> ConfigUse {
         match self {
             Self::Init(_) => ConfigUse::MayBeMissing,
+            // A kit that is named is tried with what it says, and nothing else.
+            Self::RecoveryKit(args) if args.names_a_kit() => ConfigUse::Ignored,
             Self::Demo(_) | Self::Completions(_) | Self::Man => ConfigUse::Ignored,
             _ => ConfigUse::Needed,
         }

@@ -5,6 +5,7 @@
 
 mod config;
 mod engine;
+mod keys;
 pub mod pg;
 pub mod repo;
 pub mod tools;

@@ -22,6 +22,12 @@ impl From<RepositoryError> for Failure {
                     matches.len()
                 );
             }
+            RepositoryError::KeyNotFound { prefix, count: 0 } => {
+                failure.fact = format!("there is no key whose ID begins with {prefix:?}");
+            }
+            RepositoryError::KeyNotFound { prefix, count } => {
+                failure.fact = format!("{count} keys have an ID that begins with {prefix:?}");
+            }
             _ => {}
         }
         advise(failure, &error)
@@ -48,7 +54,10 @@ pub fn exit(error: &RepositoryError) -> Exit {
         RepositoryError::Storage(error) if error.kind() == StorageErrorKind::NoSuchPlace => {
             Exit::NoRepository
         }
-        RepositoryError::AmbiguousId { .. } | RepositoryError::UnknownId { .. } => Exit::Usage,
+        RepositoryError::AmbiguousId { .. }
+        | RepositoryError::UnknownId { .. }
+        | RepositoryError::KeyNotFound { .. } => Exit::Usage,
+        RepositoryError::KeyInUse { .. } | RepositoryError::LastKey { .. } => Exit::Refused,
         RepositoryError::NoKey { .. }
         | RepositoryError::DamagedKey { .. }
         | RepositoryError::DamagedConfig { .. }
@@ -92,6 +101,12 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
             failure.hint(format!("did you mean {}?", nearest.short()))
         }
         RepositoryError::UnknownId { .. } => failure.hint("`lifeboat list` shows the backups"),
+        RepositoryError::KeyNotFound { .. } => failure.hint("`lifeboat key list` shows the keys"),
+        RepositoryError::KeyInUse { .. } => failure
+            .hint("`lifeboat key rotate` replaces it by a new one")
+            .hint("or open the repository with another passphrase, and remove this key then"),
+        RepositoryError::LastKey { .. } => failure
+            .hint("without it nobody could read the backups; `lifeboat key rotate` replaces it by a new one"),
         RepositoryError::Storage(error) => advise_storage(failure, error),
         _ => failure,
     }

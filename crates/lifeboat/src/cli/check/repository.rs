@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use lifeboat_engine::config::{PasswordSource, RepositorySettings, UrlSource};
 use lifeboat_engine::journal::Journal;
 use lifeboat_engine::objectives::age_seconds;
+use lifeboat_engine::recovery_kit::Receipt;
 use lifeboat_repo::Repository;
 use lifeboat_repo::lock::{LockHolder, LockMode};
 
 use super::Lines;
 use super::line::{Line, State};
 use crate::app::App;
+use crate::cli::key::leftovers;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::human;
@@ -26,6 +28,13 @@ pub fn check(
 ) -> Result<(), Failure> {
     for line in secrets(app) {
         lines.add(line);
+    }
+    for left in leftovers(app) {
+        lines.add(Line::attention(
+            "rotation",
+            format!("{} is left of one that did not end", left.display()),
+            "`lifeboat key rotate` finishes it",
+        ));
     }
     let mut opened = None;
     match app.open(settings) {
@@ -41,6 +50,7 @@ pub fn check(
             lines.add(locks(app, &repository));
             lines.add(space(&repository, needed_bytes)?);
             lines.add(newest(app, &repository)?);
+            lines.add(recovery_kit(app, &repository)?);
             opened = Some(repository);
         }
         Err(failure) => lines.add_failure("repository", failure)?,
@@ -257,6 +267,57 @@ fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
                 Line::ready("backups", fact)
             }
         }
+    })
+}
+
+/// Whether a kit was written, and whether its passphrase still opens the repository. The kit itself is best kept
+/// elsewhere, so what counts is what this machine remembers of it.
+fn recovery_kit(app: &App, repository: &Repository) -> Result<Line, Failure> {
+    const SUBJECT: &str = "recovery kit";
+    let state_dir = app.config.state_dir.value.as_deref();
+    let receipt = match state_dir.map(|folder| Receipt::read(folder, repository.id())) {
+        Some(Ok(Some(receipt))) => receipt,
+        Some(Err(error)) => {
+            return Ok(Line::attention(
+                SUBJECT,
+                error.to_string(),
+                "`lifeboat recovery-kit test FILE` says whether yours is good",
+            ));
+        }
+        Some(Ok(None)) | None => {
+            return Ok(Line::attention(
+                SUBJECT,
+                "none was written here",
+                "`lifeboat recovery-kit write -o DIR`, print it, and keep it away from this machine",
+            ));
+        }
+    };
+    let keys = repository.keys()?;
+    let written = format!(
+        "written {} for key {}",
+        human::time(receipt.written),
+        receipt.key
+    );
+    if !keys.iter().any(|key| key.name.starts_with(&receipt.key)) {
+        return Ok(Line::attention(
+            SUBJECT,
+            format!("{written}, which is gone: it opens nothing any more"),
+            "`lifeboat recovery-kit write --replace`, print it, and burn the old one",
+        ));
+    }
+    Ok(match receipt.tested {
+        Some(tested) => Line::ready(
+            SUBJECT,
+            format!("{written}, tested {}", human::time(tested)),
+        ),
+        None => Line::attention(
+            SUBJECT,
+            format!("{written}, never tested"),
+            format!(
+                "`lifeboat recovery-kit test {}`, once there is a backup",
+                receipt.path.display()
+            ),
+        ),
     })
 }
 

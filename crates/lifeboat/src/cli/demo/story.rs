@@ -22,9 +22,9 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use crate::app::{App, hostname};
-use crate::cli::init;
 use crate::failure::Failure;
 use crate::output::{Tone, human};
+use crate::passphrase;
 
 /// The oldest PostgreSQL that Lifeboat works with.
 const OLDEST_MAJOR: u32 = 13;
@@ -100,7 +100,7 @@ fn step(app: &App, number: u32, text: &str) {
 }
 
 fn make_repository(app: &App, folder: &std::path::Path) -> Result<Repository, Failure> {
-    let password = SecretString::from(init::passphrase::generate()?);
+    let password = SecretString::from(passphrase::generate()?);
     Ok(Repository::init(
         Arc::new(LocalStorage::new(folder.join("repository"))),
         &password,

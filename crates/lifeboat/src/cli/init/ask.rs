@@ -3,25 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use lifeboat_engine::config::{PasswordSource, RepositoryLocation, reference};
+use lifeboat_engine::recovery_kit::KitDatabase;
 use lifeboat_pg::ConnInfo;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::files::{self, NewFiles};
-use super::{Keys, Made, Places, chunk_sizes, dotenv, finished, make, passphrase};
+use super::{InitArgs, Keys, Made, Places, chunk_sizes, dotenv, finished, make};
 use crate::app::App;
+use crate::cli::recovery_kit::write;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::{prompt, secrets};
+use crate::new_files::{self, NewFiles};
+use crate::{passphrase, prompt, secrets};
 
 /// Asks, makes, and tells.
-pub fn run(app: &App) -> Result<(), Failure> {
+pub fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     let places = Places::default_for(app);
     app.out
         .say("This makes an encrypted repository for your backups, and a configuration file.");
     app.out
         .say("Enter takes the answer in brackets; Ctrl-C leaves without a trace.\n");
 
-    let (url, conninfo) = database(app)?;
+    let (url, conninfo, version) = database(app)?;
     let repository = match &app.config.primary.location {
         Some(setting) => setting.value.clone(),
         None => {
@@ -39,9 +41,11 @@ pub fn run(app: &App) -> Result<(), Failure> {
         Some(&places.config_file.display().to_string()),
     )?)?;
     if config_file.exists() {
-        return Err(files::exists(&config_file));
+        return Err(new_files::exists(&config_file));
     }
     let folder = config_file.parent().unwrap_or(Path::new("/")).to_owned();
+    let kit_folder = args.recovery_kit.as_deref().unwrap_or(&folder);
+    let kit_folder = super::kit_folder(Some(kit_folder))?.unwrap_or_default();
 
     // Everything is known; from here on something is made.
     let mut files = NewFiles::default();
@@ -54,12 +58,19 @@ pub fn run(app: &App) -> Result<(), Failure> {
     let url_file = folder.join("database-url");
     files.write(&url_file, &format!("{}\n", url.expose_secret()))?;
     known.push(("database_url_file", toml_text(&file_name(&url_file))));
+    let configured = KitDatabase {
+        name: conninfo.database().to_owned(),
+        server_version: version,
+    };
     let chunk_sizes = chunk_sizes(app, &[conninfo])?;
     files.write(&config_file, &reference::template(&known))?;
     // The repository last: it is the one thing that is never removed again.
     let storage = app.storage(&app.config.primary, &repository)?;
     let (made, created) = make(app, storage, &password, Keys::New(chunk_sizes))?;
     files.keep();
+    let recovery_kit = super::write_kit(app, &kit_folder, || {
+        write::kit(app, &repository, &made, password, vec![configured])
+    });
     app.out.say("");
     finished(
         app,
@@ -75,6 +86,7 @@ pub fn run(app: &App) -> Result<(), Failure> {
             config_file: Some(config_file),
             passphrase_file,
             database_url_file: Some(url_file),
+            recovery_kit,
         },
     )
 }
@@ -91,7 +103,7 @@ fn location(answer: &str) -> Result<RepositoryLocation, Failure> {
 }
 
 /// The connection string: the environment's, a `.env` file's, or typed; tried at once.
-fn database(app: &App) -> Result<(SecretString, ConnInfo), Failure> {
+fn database(app: &App) -> Result<(SecretString, ConnInfo, Option<String>), Failure> {
     let mut offer = match app.config.databases.first() {
         Some(database) => Some((
             secrets::database_url(&database.url)?,
@@ -131,7 +143,7 @@ fn database(app: &App) -> Result<(SecretString, ConnInfo), Failure> {
             Ok((conninfo, connection)) => {
                 let version = connection.parameter("server_version").unwrap_or("?");
                 app.out.say(&format!("Connected: PostgreSQL {version}.\n"));
-                return Ok((url, conninfo));
+                return Ok((url, conninfo, write::version(&connection)));
             }
             Err(failure) if failure.exit == crate::exit::Exit::Interrupted => return Err(failure),
             Err(failure) => app.out.failure(&failure),

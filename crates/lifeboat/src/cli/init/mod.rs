@@ -2,14 +2,13 @@
 
 mod ask;
 mod dotenv;
-mod files;
-pub(super) mod passphrase;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use lifeboat_engine::config::{ConfigError, RepositoryLocation, RepositorySettings};
+use lifeboat_engine::recovery_kit::Kit;
 use lifeboat_pg::ConnInfo;
 use lifeboat_repo::chunker::ChunkSizes;
 use lifeboat_repo::key::ScryptParams;
@@ -19,6 +18,7 @@ use lifeboat_repo::{Repository, RepositoryError};
 use secrecy::SecretString;
 use serde::Serialize;
 
+use super::recovery_kit::{self, write};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -28,9 +28,13 @@ use crate::{prompt, secrets};
 /// Flags of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a
-configuration file, init asks nothing. On a terminal it asks for what is missing, makes a
-passphrase and writes a configuration file. It never overwrites anything.
+With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a configuration
+file, init asks nothing. On a terminal it asks for what is missing, makes a passphrase and writes a
+configuration file. It never overwrites anything.
+
+The recovery kit, which brings the data back on a bare machine, is written beside the configuration file.
+Without such a file it is written only where --recovery-kit says: it holds the passphrase, and does not
+belong into whatever folder init happens to run in. `lifeboat recovery-kit write` writes it later.
 
 `init --repository NAME` makes another configured repository. It gets the master key of the first
 one, under a passphrase of its own if it has one, so that `copy` can move packs as they are: who
@@ -38,6 +42,9 @@ can open one of the two can read both. With --separate-keys it gets a key of its
 has more to do. When the first one is lost, `init --keys-of NAME` makes it anew, for
 `copy --from NAME --to FIRST` to fill.")]
 pub struct InitArgs {
+    /// Write the recovery kit into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub recovery_kit: Option<PathBuf>,
     /// Make this configured repository (default: the first one).
     #[arg(long, value_name = "NAME")]
     pub repository: Option<String>,
@@ -70,6 +77,8 @@ struct Made {
     config_file: Option<PathBuf>,
     passphrase_file: Option<PathBuf>,
     database_url_file: Option<PathBuf>,
+    /// The kit's text, when one was written.
+    recovery_kit: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -80,13 +89,13 @@ pub fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     }
     let complete = settings.access().is_ok();
     if complete && !app.config.databases.is_empty() {
-        from_configuration(app)
+        from_configuration(app, args)
     } else if app.config.file.is_none() && !app.out.is_json() && prompt::is_possible() {
-        ask::run(app)
+        ask::run(app, args)
     } else if complete {
         // A repository that will hold somebody else's backups, copied or restored from: a size is all
         // that is missing.
-        from_configuration(app)
+        from_configuration(app, args)
     } else {
         Err(missing(app))
     }
@@ -106,14 +115,32 @@ fn missing(app: &App) -> Failure {
     }
 }
 
-fn from_configuration(app: &App) -> Result<(), Failure> {
+fn from_configuration(app: &App, args: &InitArgs) -> Result<(), Failure> {
+    let asked_for = kit_folder(args.recovery_kit.as_deref())?;
     let settings = &app.config.primary;
     let (location, password) = settings.access()?;
     let secret = secrets::password(password)?;
     let chunk_sizes = chunk_sizes(app, &databases(app)?)?;
     let storage = app.storage(settings, &location.value)?;
     let (repository, created) = make(app, storage, &secret, Keys::New(chunk_sizes))?;
-    made(app, settings, &repository, created, None)
+    // Run again by whatever sets up machines, it changes nothing.
+    let beside = recovery_kit::default_folder(app.config.file.as_deref()).filter(|_| created);
+    let recovery_kit = match asked_for.or(beside) {
+        Some(folder) => write_kit(app, &folder, || {
+            let configured = write::configured(app)?;
+            write::kit(app, &location.value, &repository, secret, configured)
+        }),
+        None => None,
+    };
+    let made = made(settings, &repository, created, None)?;
+    finished(
+        app,
+        &Made {
+            config_file: app.config.file.clone(),
+            recovery_kit,
+            ..made
+        },
+    )
 }
 
 /// Makes a repository beside one that is there.
@@ -124,7 +151,14 @@ fn another(app: &App, settings: &RepositorySettings, args: &InitArgs) -> Result<
     if args.separate_keys {
         let chunk_sizes = chunk_sizes(app, &databases(app)?)?;
         let (repository, created) = make(app, storage, &secret, Keys::New(chunk_sizes))?;
-        return made(app, settings, &repository, created, Some(("", false)));
+        let made = made(settings, &repository, created, Some(("", false)))?;
+        return finished(
+            app,
+            &Made {
+                config_file: app.config.file.clone(),
+                ..made
+            },
+        );
     }
     let whose = app.config.repository(args.keys_of.as_deref())?;
     if whose.name == settings.name {
@@ -137,12 +171,18 @@ fn another(app: &App, settings: &RepositorySettings, args: &InitArgs) -> Result<
     })?;
     let (repository, created) = make(app, storage, &secret, Keys::Of(&other))?;
     let shared = repository.shares_keys_with(&other);
-    made(
-        app,
+    let made = made(
         settings,
         &repository,
         created,
         Some((&whose.name, shared)),
+    )?;
+    finished(
+        app,
+        &Made {
+            config_file: app.config.file.clone(),
+            ..made
+        },
     )
 }
 
@@ -155,33 +195,31 @@ fn databases(app: &App) -> Result<Vec<ConnInfo>, Failure> {
     Ok(databases)
 }
 
+/// What is to be told of a repository, files that were written beside it left out.
 fn made(
-    app: &App,
     settings: &RepositorySettings,
     repository: &Repository,
     created: bool,
     keys: Option<(&str, bool)>,
-) -> Result<(), Failure> {
+) -> Result<Made, Failure> {
     let (location, password) = settings.access()?;
-    finished(
-        app,
-        &Made {
-            name: settings.name.clone(),
-            shared_keys: keys.map(|(_, shared)| shared),
-            keys_of: keys.map(|(whose, _)| whose.to_owned()),
-            is_remote: matches!(location.value, RepositoryLocation::Remote(_)),
-            repository: location.value.to_string(),
-            repository_id: repository.id().to_owned(),
-            created,
-            chunk_average_bytes: repository.chunk_sizes().avg,
-            config_file: app.config.file.clone(),
-            passphrase_file: match &password.value {
-                lifeboat_engine::config::PasswordSource::File(path) => Some(path.clone()),
-                _ => None,
-            },
-            database_url_file: None,
+    Ok(Made {
+        name: settings.name.clone(),
+        shared_keys: keys.map(|(_, shared)| shared),
+        keys_of: keys.map(|(whose, _)| whose.to_owned()),
+        is_remote: matches!(location.value, RepositoryLocation::Remote(_)),
+        repository: location.value.to_string(),
+        repository_id: repository.id().to_owned(),
+        created,
+        chunk_average_bytes: repository.chunk_sizes().avg,
+        config_file: None,
+        passphrase_file: match &password.value {
+            lifeboat_engine::config::PasswordSource::File(path) => Some(path.clone()),
+            _ => None,
         },
-    )
+        database_url_file: None,
+        recovery_kit: None,
+    })
 }
 
 /// Where a new repository's master key comes from.
@@ -190,6 +228,34 @@ enum Keys<'a> {
     New(ChunkSizes),
     /// It is another's.
     Of(&'a Repository),
+}
+
+/// The folder that a kit was asked to be in, made sure of before anything is made.
+fn kit_folder(asked: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    let Some(folder) = asked else {
+        return Ok(None);
+    };
+    write::refuse_older(&folder.join(recovery_kit::TEXT))?;
+    write::refuse_older(&folder.join(recovery_kit::PAGE))?;
+    Ok(Some(folder.to_owned()))
+}
+
+/// Writes the kit. The repository is there by now, so a failure is told and no more.
+fn write_kit(
+    app: &App,
+    folder: &Path,
+    kit: impl FnOnce() -> Result<Kit, Failure>,
+) -> Option<PathBuf> {
+    match kit().and_then(|kit| write::write(app, &kit, folder, false)) {
+        Ok(written) => Some(written.text),
+        Err(failure) => {
+            app.out.warn(&format!(
+                "no recovery kit was written: {}; `lifeboat recovery-kit write` does it later",
+                failure.fact
+            ));
+            None
+        }
+    }
 }
 
 /// Chunk sizes for the databases together, since they share the repository. They are kept for its life,
@@ -308,6 +374,9 @@ fn kit(made: &Made, first: &str, config_flag: Option<&Path>) -> String {
         };
         facts.push(("keys", whose));
     }
+    if let Some(path) = &made.recovery_kit {
+        facts.push(("recovery kit", path.display().to_string()));
+    }
     text.push_str(&table::pairs(&facts));
     if made.shared_keys.is_some() {
         let from = match made.keys_of.as_deref() {
@@ -330,18 +399,22 @@ fn kit(made: &Made, first: &str, config_flag: Option<&Path>) -> String {
          Keep safe, away from this machine:\n\
          \x20 1. the passphrase: without it nobody can read the backups, and nobody can reset it\n\
          \x20 2. {second}\n\
-         \x20 3. this: without Lifeboat, restic and pg_restore get the data back\n\
-         \x20      restic -r {repository} -p {} restore latest --target DIR\n\
-         \x20      pg_restore --create --dbname postgres DIR/dump\n\n\
+         \x20 3. the recovery kit, printed: it tells all that is needed, and holds the passphrase.\n\
+         \x20    {third}\n\n\
          Next:\n\
          \x20 {lifeboat} check\n\
-         \x20 {lifeboat} backup",
-        passphrase.as_deref().unwrap_or("PASSPHRASE_FILE"),
+         \x20 {lifeboat} backup\n\
+         \x20 {lifeboat} recovery-kit test{test}",
         second = if made.is_remote {
             "the credentials that reach the repository"
         } else {
             "a second repository on another machine (docs/off-host.md), or a copy of this folder"
         },
+        third = match &made.recovery_kit {
+            Some(path) => format!("Print {}", path.with_file_name(recovery_kit::PAGE).display()),
+            None => format!("It was not written: `{lifeboat} recovery-kit write -o DIR` does"),
+        },
+        test = if made.config_file.is_some() { "" } else { " FILE" },
     ));
     text
 }

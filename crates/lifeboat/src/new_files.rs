@@ -1,9 +1,11 @@
-//! Files that init makes: private, never over another, and taken away again when init fails.
+//! Files that a command makes: private, never over another, and taken away again when it fails.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use lifeboat_engine::private_file;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -31,21 +33,31 @@ impl NewFiles {
                 .create(folder)
                 .map_err(|error| failed(&error))?;
         }
-        let mut file = match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-        {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(path)),
-            Err(error) => return Err(failed(&error)),
+        // Durable: a passphrase lost in a power cut an hour later would take every backup with it.
+        match private_file::write(path, content) {
+            Ok(()) => {
+                self.made.push(path.to_owned());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(path)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// As [`Self::write`], over an older file, which keeps its content until the new one is durable.
+    pub fn replace(&mut self, path: &Path, content: &str) -> Result<(), Failure> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".lifeboat-new");
+        let beside = path.with_file_name(name);
+        let failed = |error: io::Error| {
+            Failure::new(Exit::Failed, format!("cannot write {}", path.display())).cause(error)
         };
-        self.made.push(path.to_owned());
-        // Synced: a passphrase lost in a power cut an hour later would take every backup with it.
-        file.write_all(content.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| failed(&error))
+        // Of a run that was killed.
+        let _ = std::fs::remove_file(&beside);
+        self.write(&beside, content)?;
+        std::fs::rename(&beside, path).map_err(failed)?;
+        self.made.retain(|made| *made != beside);
+        Ok(())
     }
 
     /// All went well: the files stay.
@@ -66,7 +78,7 @@ impl Drop for NewFiles {
 pub fn exists(path: &Path) -> Failure {
     Failure::new(
         Exit::Refused,
-        format!("{} exists, and init overwrites nothing", path.display()),
+        format!("{} exists, and nothing is written over it", path.display()),
     )
     .hint("use it as it is, or move it away first")
 }
