@@ -10,8 +10,6 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_testkit::{TestDatabase, TestServer};
@@ -21,6 +19,7 @@ use support::midst::{locks, next_run_succeeds};
 use support::processes::{self, wait_for};
 use support::running::Session;
 use support::small_disk::SmallDisk;
+use support::strace::some_of;
 use support::{Running, Sandbox, app_database, data, entries, files, lifeboat, number, text};
 
 /// A sandbox with so many backups, something new in each.
@@ -54,25 +53,6 @@ fn sorted(ids: &[String]) -> Vec<String> {
     let mut ids = ids.to_vec();
     ids.sort();
     ids
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in entries(from) {
-        let target = to.join(entry.file_name().unwrap());
-        if entry.is_dir() {
-            copy_folder(&entry, &target);
-        } else {
-            fs::copy(&entry, &target).unwrap();
-        }
-    }
-}
-
-/// Another sandbox with a copy of this one's repository.
-fn copied(sandbox: &Sandbox) -> Sandbox {
-    let copy = Sandbox::new(sandbox.url());
-    copy_folder(&sandbox.repository(), &copy.repository());
-    copy
 }
 
 #[test]
@@ -229,7 +209,7 @@ fn held_backups() {
     let list = sandbox.run(["hold", "--list"]).ok();
     assert!(list.stdout.contains("before 2.0; by Ann"), "{list}");
     // Another machine, which has no journal, honours it: the tag is in the repository.
-    let elsewhere = copied(&sandbox);
+    let elsewhere = sandbox.copied();
     expire(&elsewhere, &["--keep-last", "1"]);
     assert_eq!(elsewhere.listed().len(), 4);
     assert_eq!(elsewhere.listed()[0], new);
@@ -256,53 +236,20 @@ fn held_backups() {
     assert_eq!(sandbox.restic_is_content().len(), 3);
 }
 
-/// expire under strace, with these words of strace's. The journal is put out of the way, so that every call is the
-/// repository's.
-fn traced(sandbox: &Sandbox, words: &[&str]) -> Command {
-    let inner = sandbox.command(["expire", "--keep-last", "1"]);
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-qq"])
-        .args(words)
-        .arg(lifeboat())
-        .args(inner.get_args())
-        .env_clear()
-        .current_dir(sandbox.work_dir());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.env("XDG_STATE_HOME", sandbox.password_file());
-    command
-}
+/// The run that is struck.
+const EXPIRE: [&str; 3] = ["expire", "--keep-last", "1"];
 
 /// Strikes at each of these calls in turn, with the short version at some: nothing is lost, restic finds nothing
 /// wrong, the next run needs no clean-up.
 fn struck(name: &str, calls: &str, action: &str) {
     let (_database, sandbox, ids) = with_backups(name, 6);
-    let copy = copied(&sandbox);
-    let log = sandbox.root().join("calls");
-    let trace = format!("trace={calls}");
-    copy.finish(traced(&copy, &["-o", log.to_str().unwrap(), "-e", &trace]))
-        .ok();
-    let count = fs::read_to_string(&log).unwrap().lines().count();
+    let copy = sandbox.copied();
+    let count = copy.calls(&EXPIRE, calls);
     assert!(count > 12, "{count} {calls}");
-    let stride = if std::env::var_os("LIFEBOAT_TORTURE").is_some() {
-        1
-    } else {
-        (count / 5).max(1)
-    };
-    for when in (1..=count).step_by(stride) {
-        let copy = copied(&sandbox);
-        let inject = format!("inject={calls}:{action}:when={when}");
-        let words = [
-            "-o",
-            "/dev/null",
-            "-e",
-            trace.as_str(),
-            "-e",
-            inject.as_str(),
-        ];
-        let run = copy.finish(traced(&copy, &words));
+    for when in some_of(count, 5) {
+        let copy = sandbox.copied();
+        let inject = format!("{calls}:{action}:when={when}");
+        let run = copy.struck(&EXPIRE, calls, action, when);
         let check = copy.restic(&["check", "--read-data", "--no-lock"]);
         assert_eq!(check.code, 0, "{inject}\n{run}\n{check}");
         let listed = copy.listed();
@@ -368,7 +315,7 @@ fn a_stopped_expire_that_lost_its_lock_removes_nothing() {
     // Slowed down, so that it is met in its midst.
     let slow = "inject=unlink,unlinkat:delay_exit=300000";
     let words = ["-o", "/dev/null", "-e", "trace=unlink,unlinkat", "-e", slow];
-    let mut running = Running::start(traced(&sandbox, &words));
+    let mut running = Running::start(sandbox.traced(&EXPIRE, &words));
     wait_for("the first removal", || {
         snapshots() < 6 || running.has_ended()
     });

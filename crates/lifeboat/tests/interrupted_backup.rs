@@ -12,7 +12,6 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
 
 use lifeboat_testkit::{StopMode, TestServer};
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,10 +20,10 @@ use support::midst::{
     nothing_was_backed_up, packs, sessions,
 };
 use support::processes::wait_for;
-use support::running::{Run, Session};
+use support::running::Session;
 use support::small_disk::SmallDisk;
 use support::sql::psql;
-use support::{Sandbox, app_database, data, lifeboat, text};
+use support::{Sandbox, app_database, data, text};
 
 const MOMENTS: [Moment; 4] = [
     ("its lock is written", |sandbox, _| locks(sandbox) > 0),
@@ -117,32 +116,6 @@ fn sigkill_in_the_middle_of_a_backup() {
     }
 }
 
-/// Runs a backup under strace, which does something at the `when`th of some calls. The journal is put out of
-/// the way, so that every one of the calls is the repository's.
-fn injected(sandbox: &Sandbox, calls: &str, action: &str, when: usize) -> Run {
-    let inner = sandbox.command(["backup"]);
-    let mut command = Command::new("strace");
-    command
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-        ])
-        .args(["-e", &format!("inject={calls}:{action}:when={when}")])
-        .arg(lifeboat())
-        .args(inner.get_args())
-        .env_clear()
-        .current_dir(sandbox.work_dir());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.env("XDG_STATE_HOME", sandbox.password_file());
-    sandbox.finish(command)
-}
-
 #[test]
 fn sigkill_at_every_step_of_making_it_durable() {
     let database = app_database("steps");
@@ -151,8 +124,8 @@ fn sigkill_at_every_step_of_making_it_durable() {
     // A rename is what makes a file appear. One after the other is never reached, until all are done.
     for when in 1..100 {
         data::churn_a_little(&database, when);
-        let run = injected(
-            &sandbox,
+        let run = sandbox.struck(
+            &["backup"],
             "rename,renameat,renameat2,linkat,link",
             "signal=KILL",
             when,
@@ -186,7 +159,7 @@ fn a_failing_disk_at_every_step() {
         for when in 1..100 {
             data::churn_a_little(&database, when);
             let before = sandbox.restic_snapshots().len();
-            let run = injected(&sandbox, calls, action, when);
+            let run = sandbox.struck(&["backup"], calls, action, when);
             if run.code == 0 {
                 assert!(when > 3, "{calls} happen more often than that\n{run}");
                 break;

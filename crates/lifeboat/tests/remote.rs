@@ -12,24 +12,12 @@ use std::process::Command;
 
 use lifeboat_testkit::TestServer;
 use lifeboat_testkit::remote::{S3Server, SshServer};
+use support::s3::{s3_location, with_s3};
 use support::sql::Restored;
 use support::{Sandbox, app_database, write_secret};
 
 /// What tells a command where the repository is.
 type Change<'a> = &'a dyn Fn(&mut Command);
-
-fn s3_location(server: &S3Server) -> String {
-    format!("s3:{}/{}/host/repo", server.endpoint(), server.bucket())
-}
-
-fn with_s3(location: &str) -> impl Fn(&mut Command) {
-    move |command| {
-        command
-            .env("LIFEBOAT_REPOSITORY", location)
-            .env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_ACCESS_KEY);
-    }
-}
 
 /// Every command, each told where the repository is by `change`; at last on a machine that has nothing else.
 fn whole_life(name: &str, location: &str, secrets: &[&str], change: Change<'_>) {

@@ -45,7 +45,12 @@ pub(super) fn render(blocks: &[Block]) -> String {
             Block::Step { text, commands } => {
                 body.push_str(&format!("<li><p>{}</p>", prose_of(text)));
                 if !commands.is_empty() {
-                    body.push_str(&format!("<pre>{}</pre>", escaped(&commands.join("\n"))));
+                    body.push_str("<pre>");
+                    for command in commands {
+                        // Each a line of its own, so that one that is broken on paper is seen to go on.
+                        body.push_str(&format!("<span>{}</span>", escaped(command)));
+                    }
+                    body.push_str("</pre>");
                 }
                 body.push_str("</li>\n");
             }

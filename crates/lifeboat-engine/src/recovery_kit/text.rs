@@ -11,6 +11,8 @@ use crate::config::RepositoryLocation;
 const WIDTH: usize = 78;
 /// How wide labels are.
 const LABEL_WIDTH: usize = 22;
+/// Stands for a space at which no line is broken, while prose is set.
+const UNBROKEN: &str = "\u{1}";
 /// What precedes a line that is to be typed.
 const COMMAND: &str = "        ";
 
@@ -64,7 +66,7 @@ pub(super) fn render(blocks: &[Block]) -> String {
                     "-".repeat(heading.chars().count())
                 ));
             }
-            Block::Text(prose) => push_prose(&mut text, &prose.replace('`', "\""), "", ""),
+            Block::Text(prose) => push_prose(&mut text, prose, "", ""),
             Block::Notice(prose) => {
                 text.push_str(&format!("{}\n", "*".repeat(WIDTH)));
                 push_prose(&mut text, prose, "* ", "* ");
@@ -78,12 +80,7 @@ pub(super) fn render(blocks: &[Block]) -> String {
                 commands,
             } => {
                 number += 1;
-                push_prose(
-                    &mut text,
-                    &prose.replace('`', "\""),
-                    &format!("{number:3}. "),
-                    "     ",
-                );
+                push_prose(&mut text, prose, &format!("{number:3}. "), "     ");
                 if !commands.is_empty() {
                     text.push('\n');
                 }
@@ -97,9 +94,20 @@ pub(super) fn render(blocks: &[Block]) -> String {
 }
 
 fn push_prose(text: &mut String, prose: &str, first: &str, rest: &str) {
+    // What is to be typed stays in one piece.
+    let pieces = prose.split('`').enumerate();
+    let prose: String = pieces
+        .map(|(index, piece)| match index % 2 {
+            0 => piece.to_owned(),
+            _ => format!("\"{}\"", piece.replace(' ', UNBROKEN)),
+        })
+        .collect();
     let mut line = first.to_owned();
     let mut is_empty = true;
-    for word in prose.split_whitespace() {
+    for word in prose
+        .split_whitespace()
+        .map(|word| word.replace(UNBROKEN, " "))
+    {
         if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
             text.push_str(line.trim_end());
             text.push('\n');
@@ -109,7 +117,7 @@ fn push_prose(text: &mut String, prose: &str, first: &str, rest: &str) {
         if !is_empty {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word);
         is_empty = false;
     }
     text.push_str(line.trim_end());

@@ -17,8 +17,10 @@ pub mod processes;
 pub mod pty;
 pub mod restic;
 pub mod running;
+pub mod s3;
 pub mod small_disk;
 pub mod sql;
+pub mod strace;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -91,6 +93,14 @@ impl Sandbox {
         let sandbox = Sandbox::initialised(&database.url());
         let id = sandbox.backup();
         (database, sandbox, id)
+    }
+
+    /// Another sandbox with a copy of this one's repository and passphrase.
+    pub fn copied(&self) -> Sandbox {
+        let copy = Sandbox::new(&self.url);
+        copy_folder(&self.repository(), &copy.repository());
+        fs::copy(self.password_file(), copy.password_file()).expect("a copy");
+        copy
     }
 
     /// Its folder: everything the program may touch, except databases, is in here.
@@ -289,6 +299,18 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in entries(from) {
+        let target = to.join(entry.file_name().expect("a name"));
+        if entry.is_dir() {
+            copy_folder(&entry, &target);
+        } else {
+            fs::copy(&entry, &target).expect("a copy");
+        }
+    }
 }
 
 /// Writes a file that only its owner may read.
