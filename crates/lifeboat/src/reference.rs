@@ -17,16 +17,29 @@ pub fn man_pages() -> Result<Vec<Document>, Failure> {
         "lifeboat.1".to_owned(),
         cli::completions::page(cli::command())?,
     )];
-    for command in root
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
-        let name = format!("lifeboat-{}", command.get_name());
-        // A page that is called `lifeboat-backup` while its text says `lifeboat backup`, as git's are.
-        let command = command.clone().display_name(name.clone());
-        pages.push((format!("{name}.1"), cli::completions::page(command)?));
-    }
+    add_pages(&root, "lifeboat", &mut pages)?;
     Ok(pages)
+}
+
+/// A page for each command below this one, and below those.
+fn add_pages(
+    parent: &clap::Command,
+    prefix: &str,
+    pages: &mut Vec<Document>,
+) -> Result<(), Failure> {
+    for command in visible(parent) {
+        let name = format!("{prefix}-{}", command.get_name());
+        // A page that is called `lifeboat-backup` while its text says `lifeboat backup`, as git's are.
+        let page = command.clone().display_name(name.clone());
+        pages.push((format!("{name}.1"), cli::completions::page(page)?));
+        add_pages(command, &name, pages)?;
+    }
+    Ok(())
+}
+
+fn visible(parent: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    let commands = parent.get_subcommands();
+    commands.filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
 /// Completion scripts for bash, zsh and fish, under the names those shells look for.
@@ -57,18 +70,15 @@ pub fn helps() -> Vec<(String, String)> {
             .render_long_help()
             .to_string(),
     )];
-    for command in root
-        .get_subcommands_mut()
-        .filter(|command| !command.is_hide_set())
-    {
-        helps.push((
-            command.get_name().to_owned(),
-            command
-                .clone()
-                .term_width(100)
-                .render_long_help()
-                .to_string(),
-        ));
-    }
+    add_helps(&root, "", &mut helps);
     helps
+}
+
+fn add_helps(parent: &clap::Command, prefix: &str, helps: &mut Vec<(String, String)>) {
+    for command in visible(parent) {
+        let name = format!("{prefix}{}", command.get_name());
+        let mut shown = command.clone().term_width(100);
+        helps.push((name.clone(), shown.render_long_help().to_string()));
+        add_helps(command, &format!("{name}-"), helps);
+    }
 }

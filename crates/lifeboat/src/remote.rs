@@ -81,7 +81,7 @@ fn access(
     // A bucket with a dot in its name fits no certificate of the form `*.host`.
     let path_style = !location.is_amazon() || location.bucket.contains('.');
     Ok(S3Access {
-        region: region(app, location),
+        region: region(app, settings, location),
         path_style: settings.path_style.value.unwrap_or(path_style),
         access_key_id,
         secret_access_key,
@@ -90,12 +90,12 @@ fn access(
 }
 
 /// The region that requests to a bucket are signed for.
-pub fn region(app: &App, location: &S3Location) -> String {
+pub fn region(app: &App, settings: &RemoteSettings, location: &S3Location) -> String {
     let environment = |name: &str| {
         let value = app.environment.get(name).cloned();
         value.filter(|value| !value.is_empty())
     };
-    let region = app.config.remote.region.value.clone();
+    let region = settings.region.value.clone();
     region
         .or_else(|| location.region().map(str::to_owned))
         .or_else(|| environment("AWS_REGION"))
@@ -104,8 +104,12 @@ pub fn region(app: &App, location: &S3Location) -> String {
 }
 
 /// The access key to a bucket: its ID and its secret.
-pub fn access_key(app: &App, location: &S3Location) -> Result<(String, SecretString), Failure> {
-    let access = access(app, location)?;
+pub fn access_key(
+    app: &App,
+    settings: &RemoteSettings,
+    location: &S3Location,
+) -> Result<(String, SecretString), Failure> {
+    let access = access(app, settings, location)?;
     Ok((access.access_key_id, access.secret_access_key))
 }
 

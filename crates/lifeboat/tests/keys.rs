@@ -181,7 +181,7 @@ fn is_rotated(sandbox: &Sandbox, run: &Run) {
     assert_eq!(mode(&file), 0o600);
     assert!(opens(sandbox, &file), "{run}");
     let old = secret(sandbox, "the-first", PASSPHRASE);
-    assert!(!opens(sandbox, &old), "{run}");
+    assert!(!opens(sandbox, old), "{run}");
     assert_eq!(leftovers(sandbox), Vec::<PathBuf>::new(), "{run}");
     let keys = keys(sandbox);
     assert_eq!(keys.len(), 1, "{keys:#?}\n{run}");
@@ -216,7 +216,7 @@ fn a_rotation_replaces_passphrase_and_key() {
     assert_eq!(read(&real), "my own Passphrase 3");
     assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
     is_rotated(&sandbox, &run);
-    sandbox.run(words).fails(2).says("in use");
+    sandbox.run(words).code_is(2).says("in use");
 
     // The passphrase of another key would join the two.
     let other = sandbox.root().join("other");
@@ -243,7 +243,7 @@ fn a_passphrase_without_a_file_is_rotated_in_two_steps() {
     };
     let old = from_environment(PASSPHRASE);
     sandbox
-        .run_with(["key", "rotate"], &old)
+        .run_with(["key", "rotate"], old)
         .fails(2)
         .says("--new-password-file");
     let words = [
@@ -253,23 +253,23 @@ fn a_passphrase_without_a_file_is_rotated_in_two_steps() {
         "--new-password-file",
         new.to_str().unwrap(),
     ];
-    let first = sandbox.run_with(words, &old).ok().says("LIFEBOAT_PASSWORD");
+    let first = sandbox.run_with(words, old).ok().says("LIFEBOAT_PASSWORD");
     let first = first.json("key");
     assert_eq!(first["finished"], false);
     // Again, as after a crash: no third key.
-    let again = sandbox.run_with(words, &old).ok().json("key");
+    let again = sandbox.run_with(words, old).ok().json("key");
     assert_eq!(again["key"], first["key"]);
     assert_eq!(keys(&sandbox).len(), 2);
     let id = text(&first, "old");
     sandbox
-        .run_with(["key", "remove", &id, "--yes", &id[..8]], &old)
+        .run_with(["key", "remove", &id, "--yes", &id[..8]], old)
         .fails(4)
         .says("in use");
     let changed = from_environment("the new Passphrase 4");
     sandbox
-        .run_with(["key", "remove", &id, "--yes", &id[..8]], &changed)
+        .run_with(["key", "remove", &id, "--yes", &id[..8]], changed)
         .ok();
-    sandbox.run_with(["key", "list"], &old).fails(12);
+    sandbox.run_with(["key", "list"], old).fails(12);
     assert!(opens(&sandbox, &new));
 }
 

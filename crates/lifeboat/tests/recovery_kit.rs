@@ -167,8 +167,6 @@ fn a_kit_that_brings_nothing_back_is_found_out() {
         (&proof["proven"], &proof["with_lifeboat"][0]["proven"]),
         (&false.into(), &true.into())
     );
-    let lines = "psql -X -d stale";
-    let _ = lines;
     let analyze = fs::read_to_string(&kit).unwrap();
     let analyze = analyze
         .lines()
@@ -292,7 +290,7 @@ fn a_kit_of_a_bucket_asks_for_the_access_key() {
     );
 
     tested(&sandbox, &kit, |_| {})
-        .fails(2)
+        .code_is(2)
         .says("AWS_ACCESS_KEY_ID");
     let keys = |command: &mut Command| {
         command
@@ -309,7 +307,7 @@ fn a_kit_of_a_bucket_asks_for_the_access_key() {
         keys(command);
         command.env("AWS_SECRET_ACCESS_KEY", "hunter2-hunter2");
     })
-    .fails(1)
+    .code_is(1)
     .says("SignatureDoesNotMatch");
 
     // With the access key in it, it needs nothing else.

@@ -101,13 +101,19 @@ pub fn rotate(request: &RotateRequest, observer: &dyn Observer) -> Result<Rotate
     let file = PassphraseFile::at(&request.password_file)?;
     let open =
         |passphrase: &SecretString| Repository::open(Arc::clone(&request.storage), passphrase);
-    let before = open(&file.read()?)?;
+    let known = file.read()?;
+    let before = open(&known)?;
     let lock = request
         .holder
         .lock(&before, LockMode::Exclusive, observer)?;
     // Read anew under the lock: another rotation may have been faster.
     let current = file.read()?;
-    let repository = open(&current)?;
+    let still_there = before.keys()?.iter().any(|key| key.is_in_use);
+    let repository = if still_there && same(&current, &known) {
+        before
+    } else {
+        open(&current)?
+    };
     let mut rotation = Rotation {
         request,
         file,
@@ -219,7 +225,10 @@ impl Rotation<'_> {
     fn prove(&mut self, new: &SecretString, key: KeyId) -> Result<(), RotateError> {
         let proven = self.file.read().and_then(|found| {
             let opened = Repository::open(Arc::clone(&self.request.storage), &found)?;
-            opened.prove_key(key, new)?;
+            // restic and we take the first key that opens: another one with the same passphrase, perhaps.
+            if opened.key_id() != key {
+                opened.prove_key(key, new)?;
+            }
             Ok(opened)
         });
         match proven {

@@ -29,7 +29,7 @@ pub fn check(
     for line in secrets(app) {
         lines.add(line);
     }
-    for left in leftovers(app) {
+    for left in leftovers(settings) {
         lines.add(Line::attention(
             "rotation",
             format!("{} is left of one that did not end", left.display()),
@@ -302,7 +302,10 @@ fn recovery_kit(app: &App, repository: &Repository) -> Result<Line, Failure> {
         return Ok(Line::attention(
             SUBJECT,
             format!("{written}, which is gone: it opens nothing any more"),
-            "`lifeboat recovery-kit write --replace`, print it, and burn the old one",
+            format!(
+                "`lifeboat recovery-kit write --replace -o {}`, print it, and burn the old one",
+                receipt.path.parent().unwrap_or(&receipt.path).display()
+            ),
         ));
     }
     Ok(match receipt.tested {

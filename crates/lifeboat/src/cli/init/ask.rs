@@ -69,7 +69,14 @@ pub fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     let (made, created) = make(app, storage, &password, Keys::New(chunk_sizes))?;
     files.keep();
     let recovery_kit = super::write_kit(app, &kit_folder, || {
-        write::kit(app, &repository, &made, password, vec![configured])
+        write::kit(
+            app,
+            &app.config.primary,
+            &repository,
+            &made,
+            password,
+            vec![configured],
+        )
     });
     app.out.say("");
     finished(

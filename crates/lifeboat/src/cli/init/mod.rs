@@ -128,7 +128,14 @@ fn from_configuration(app: &App, args: &InitArgs) -> Result<(), Failure> {
     let recovery_kit = match asked_for.or(beside) {
         Some(folder) => write_kit(app, &folder, || {
             let configured = write::configured(app)?;
-            write::kit(app, &location.value, &repository, secret, configured)
+            write::kit(
+                app,
+                settings,
+                &location.value,
+                &repository,
+                secret,
+                configured,
+            )
         }),
         None => None,
     };

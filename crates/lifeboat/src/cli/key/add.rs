@@ -7,7 +7,7 @@ use lifeboat_engine::keys::{self, Added};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::LockArg;
+use super::{LockArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -29,12 +29,14 @@ pub struct AddArgs {
     #[arg(long, value_name = "FILE")]
     pub generate: Option<PathBuf>,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &AddArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let mut files = NewFiles::default();
     let passphrase = new_passphrase(app, args, &mut files)?;
     let progress = Progress::new(&app.out);

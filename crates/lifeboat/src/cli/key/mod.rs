@@ -6,13 +6,13 @@ mod rotate;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use lifeboat_engine::config::PasswordSource;
+use lifeboat_engine::config::{PasswordSource, RepositorySettings};
 use lifeboat_engine::keys::{self, KeyHolder};
 use lifeboat_repo::key::ScryptParams;
 use lifeboat_repo::keys::KeyInfo;
 use serde_json::json;
 
-use super::LockArg;
+use super::{LockArg, RepositoryArg};
 use crate::app::{self, App};
 use crate::confirm;
 use crate::exit::Exit;
@@ -30,6 +30,7 @@ sealed with a passphrase; there can be several, one for each machine or person.
 Changing or removing a passphrase does not change the master key. Whoever has read an old passphrase
 AND has a copy of its key file, for example in an old copy of the repository, can still read the data,
 also what is backed up later. Against that, only a new repository helps: docs/keys.md says how.")]
+#[command(disable_help_subcommand = true)]
 pub struct KeyArgs {
     #[command(subcommand)]
     pub command: KeyCommand,
@@ -39,13 +40,20 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List the keys: who made them, when, and which one is in use.
-    List,
+    List(ListArgs),
     /// Let a further passphrase open the repository.
     Add(add::AddArgs),
     /// Remove a key, so that its passphrase opens the repository no more.
     Remove(RemoveArgs),
     /// Replace the passphrase in use by a new one.
     Rotate(rotate::RotateArgs),
+}
+
+/// Flags of `key list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Flags of `key remove`.
@@ -58,13 +66,15 @@ pub struct RemoveArgs {
     #[arg(long, value_name = "ID")]
     pub yes: Option<String>,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &KeyArgs) -> Result<Exit, Failure> {
     match &args.command {
-        KeyCommand::List => list(app),
+        KeyCommand::List(args) => list(app, args),
         KeyCommand::Add(args) => add::run(app, args),
         KeyCommand::Remove(args) => remove(app, args),
         KeyCommand::Rotate(args) => rotate::run(app, args),
@@ -82,8 +92,8 @@ fn holder(app: &App, lock: &LockArg) -> KeyHolder {
     }
 }
 
-fn list(app: &App) -> Result<Exit, Failure> {
-    let keys = app.repository()?.keys()?;
+fn list(app: &App, args: &ListArgs) -> Result<Exit, Failure> {
+    let keys = app.repository(&args.repository)?.keys()?;
     let items: Vec<_> = keys.iter().map(item).collect();
     app.out.object("key", &json!({ "keys": items }))?;
     app.out.data(&table::draw(
@@ -96,7 +106,7 @@ fn list(app: &App) -> Result<Exit, Failure> {
         ],
         keys.iter().map(row),
     ));
-    warn_of_leftovers(app);
+    warn_of_leftovers(app, app.config.repository(args.repository.name())?);
     Ok(Exit::Done)
 }
 
@@ -128,8 +138,8 @@ fn row(key: &KeyInfo) -> Vec<String> {
 }
 
 /// An interrupted rotation is in nobody's way, but somebody should end it.
-fn warn_of_leftovers(app: &App) {
-    for path in leftovers(app) {
+fn warn_of_leftovers(app: &App, settings: &RepositorySettings) {
+    for path in leftovers(settings) {
         app.out.warn(&format!(
             "{} is left of a rotation that did not end; `lifeboat key rotate` finishes it",
             path.display()
@@ -138,15 +148,15 @@ fn warn_of_leftovers(app: &App) {
 }
 
 /// What an interrupted rotation left beside the passphrase file.
-pub fn leftovers(app: &App) -> Vec<std::path::PathBuf> {
-    match app.config.password.as_ref().map(|source| &source.value) {
+pub fn leftovers(settings: &RepositorySettings) -> Vec<std::path::PathBuf> {
+    match settings.password.as_ref().map(|source| &source.value) {
         Some(PasswordSource::File(path)) => keys::leftovers(path),
         _ => Vec::new(),
     }
 }
 
 fn remove(app: &App, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.repository(&args.repository)?;
     let key = repository.find_key(&args.id)?;
     // Asked first of what would be refused anyway, so that nobody types an ID in vain.
     if !key.is_in_use {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use lifeboat_engine::config::{PasswordSource, Setting};
+use lifeboat_engine::config::{PasswordSource, RepositorySettings, Setting};
 use lifeboat_engine::keys::{self, Added, RotateRequest};
 use lifeboat_repo::storage::Storage;
 use lifeboat_repo::{KeyId, Repository};
 use serde_json::json;
 
-use super::LockArg;
+use super::{LockArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -35,17 +35,52 @@ pub struct RotateArgs {
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
     #[command(flatten)]
+    pub repository: RepositoryArg,
+    #[command(flatten)]
     pub lock: LockArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &RotateArgs) -> Result<Exit, Failure> {
-    let (location, password) = app.config.repository()?;
-    let storage = app.storage(&location.value)?;
+    let settings = app.config.repository(args.repository.name())?;
+    let (location, password) = settings.access()?;
+    refuse_shared_file(app, settings, password)?;
+    let storage = app.storage(settings, &location.value)?;
     match &password.value {
         PasswordSource::File(path) => replace_file(app, args, storage, path),
         _ => add_beside(app, args, storage, password),
     }
+}
+
+/// A file that opens other repositories too would not open them any more.
+fn refuse_shared_file(
+    app: &App,
+    settings: &RepositorySettings,
+    password: &Setting<PasswordSource>,
+) -> Result<(), Failure> {
+    let PasswordSource::File(path) = &password.value else {
+        return Ok(());
+    };
+    let has_it = |other: &&RepositorySettings| {
+        other.name != settings.name
+            && matches!(
+                other.password.as_ref().map(|source| &source.value),
+                Some(PasswordSource::File(theirs)) if theirs == path
+            )
+    };
+    let Some(other) = app.config.repositories().find(has_it) else {
+        return Ok(());
+    };
+    let name = &other.name;
+    let fact = format!(
+        "{} opens the repository {name} as well, which would be locked out",
+        path.display()
+    );
+    Err(Failure::new(Exit::Refused, fact)
+        .hint(format!(
+            "give {name} a passphrase of its own: `lifeboat key add --repository {name} --new-password-file FILE`, and `password_file = \"FILE\"` in its section"
+        ))
+        .hint("then run this again"))
 }
 
 fn replace_file(

@@ -119,9 +119,9 @@ fn bare(app: &App, kit: &Kit, credentials: &[SecretString]) -> Result<App, Failu
         environment: &environment,
         is_root: rustix::process::geteuid().is_root(),
     })?;
-    config.remote.path_style.value = kit.path_style;
+    config.primary.remote.path_style.value = kit.path_style;
     if !kit.ssh_command.is_empty() {
-        config.remote.ssh_command.value.clone_from(&kit.ssh_command);
+        config.primary.remote.ssh_command.value.clone_from(&kit.ssh_command);
     }
     Ok(App {
         config,
@@ -180,7 +180,7 @@ impl Trial<'_> {
         let kit = &self.kit.kit;
         let repository = self
             .bare
-            .repository()
+            .open(&self.bare.config.primary)
             .map_err(|failure| match failure.exit {
                 Exit::WrongPassword => self.stale(format!(
                     "the recovery kit is stale: its passphrase (key {}) does not open {} any more",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lifeboat_engine::catalog::Catalog;
-use lifeboat_engine::config::RepositoryLocation;
+use lifeboat_engine::config::{RemoteSettings, RepositoryLocation, RepositorySettings};
 use lifeboat_engine::recovery_kit::{Credential, Kit, KitDatabase, Receipt};
 use lifeboat_pg::Connection;
 use lifeboat_repo::Repository;
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{PAGE, TEXT};
 use crate::app::{self, App};
+use crate::cli::RepositoryArg;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::new_files::NewFiles;
@@ -35,6 +36,8 @@ pub struct WriteArgs {
     /// Put the access key to the bucket into the kit as well.
     #[arg(long)]
     pub with_credentials: bool,
+    #[command(flatten)]
+    pub repository: RepositoryArg,
 }
 
 /// Runs it.
@@ -56,18 +59,20 @@ pub fn run(app: &App, args: &WriteArgs) -> Result<Exit, Failure> {
         refuse_older(&text)?;
         refuse_older(&page)?;
     }
-    let (location, password) = app.config.repository()?;
-    let repository = app.repository()?;
+    let settings = app.config.repository(args.repository.name())?;
+    let (location, password) = settings.access()?;
+    let repository = app.open(settings)?;
     let passphrase = secrets::password(password)?;
     let mut kit = kit(
         app,
+        settings,
         &location.value,
         &repository,
         passphrase,
         configured(app)?,
     )?;
     if args.with_credentials {
-        add_credentials(app, &mut kit)?;
+        add_credentials(app, &settings.remote, &mut kit)?;
     }
     let files = write(app, &kit, &folder, args.replace)?;
     app.out.object("recovery-kit", &json!({
@@ -108,12 +113,13 @@ pub struct Written {
 /// What there is to tell. The repository is open with this passphrase.
 pub fn kit(
     app: &App,
+    settings: &RepositorySettings,
     location: &RepositoryLocation,
     repository: &Repository,
     passphrase: SecretString,
     configured: Vec<KitDatabase>,
 ) -> Result<Kit, Failure> {
-    let remote = &app.config.remote;
+    let access = &settings.remote;
     let mut kit = Kit {
         written: app.now(),
         lifeboat_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -136,8 +142,8 @@ pub fn kit(
     };
     match location {
         RepositoryLocation::Remote(RemoteLocation::S3(location)) => {
-            kit.region = Some(remote::region(app, location));
-            kit.path_style = remote.path_style.value;
+            kit.region = Some(remote::region(app, access, location));
+            kit.path_style = access.path_style.value;
             kit.credentials = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
                 .map(|name| Credential {
                     name: name.to_owned(),
@@ -146,20 +152,20 @@ pub fn kit(
                 .to_vec();
         }
         RepositoryLocation::Remote(RemoteLocation::Sftp(_))
-            if remote.ssh_command.value != ["ssh"] =>
+            if access.ssh_command.value != ["ssh"] =>
         {
-            kit.ssh_command.clone_from(&remote.ssh_command.value);
+            kit.ssh_command.clone_from(&access.ssh_command.value);
         }
         _ => {}
     }
     Ok(kit)
 }
 
-fn add_credentials(app: &App, kit: &mut Kit) -> Result<(), Failure> {
+fn add_credentials(app: &App, settings: &RemoteSettings, kit: &mut Kit) -> Result<(), Failure> {
     let RepositoryLocation::Remote(RemoteLocation::S3(location)) = &kit.location else {
         return Ok(());
     };
-    let (id, secret) = remote::access_key(app, location)?;
+    let (id, secret) = remote::access_key(app, settings, location)?;
     for (credential, value) in kit.credentials.iter_mut().zip([id.into(), secret]) {
         credential.value = Some(value);
     }
