@@ -181,7 +181,7 @@ fn is_rotated(sandbox: &Sandbox, run: &Run) {
     assert_eq!(mode(&file), 0o600);
     assert!(opens(sandbox, &file), "{run}");
     let old = secret(sandbox, "the-first", PASSPHRASE);
-    assert!(!opens(sandbox, old), "{run}");
+    assert!(!opens(sandbox, &old), "{run}");
     assert_eq!(leftovers(sandbox), Vec::<PathBuf>::new(), "{run}");
     let keys = keys(sandbox);
     assert_eq!(keys.len(), 1, "{keys:#?}\n{run}");

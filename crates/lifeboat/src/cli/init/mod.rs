@@ -28,13 +28,14 @@ use crate::{prompt, secrets};
 /// Flags of `init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a configuration
-file, init asks nothing. On a terminal it asks for what is missing, makes a passphrase and writes a
-configuration file. It never overwrites anything.
+With DATABASE_URL, LIFEBOAT_REPOSITORY and LIFEBOAT_PASSWORD_FILE set, or the same in a
+configuration file, init asks nothing. On a terminal it asks for what is missing, makes a
+passphrase and writes a configuration file. It never overwrites anything.
 
-The recovery kit, which brings the data back on a bare machine, is written beside the configuration file.
-Without such a file it is written only where --recovery-kit says: it holds the passphrase, and does not
-belong into whatever folder init happens to run in. `lifeboat recovery-kit write` writes it later.
+The recovery kit, which brings the data back on a bare machine, is written beside the
+configuration file. Without such a file it is written only where --recovery-kit says: it holds
+the passphrase, and does not belong into whatever folder init happens to run in. `lifeboat
+recovery-kit write` writes it later.
 
 `init --repository NAME` makes another configured repository. It gets the master key of the first
 one, under a passphrase of its own if it has one, so that `copy` can move packs as they are: who

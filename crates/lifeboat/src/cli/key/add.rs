@@ -19,8 +19,8 @@ use crate::{passphrase, prompt, secrets};
 /// Flags of `key add`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without either flag the passphrase is asked for, twice, on a terminal. The new key is read back from
-the repository and has to open it before this says that it was added.")]
+Without either flag the passphrase is asked for, twice, on a terminal. The new key is read
+back from the repository and has to open it before this says that it was added.")]
 pub struct AddArgs {
     /// Take the new passphrase from this file.
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]

@@ -24,12 +24,13 @@ use crate::output::table::{self, Column};
 /// Arguments of `key`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A repository has one master key, which encrypts everything in it. A key file holds that master key,
-sealed with a passphrase; there can be several, one for each machine or person.
+A repository has one master key, which encrypts everything in it. A key file holds that master
+key, sealed with a passphrase; there can be several, one for each machine or person.
 
-Changing or removing a passphrase does not change the master key. Whoever has read an old passphrase
-AND has a copy of its key file, for example in an old copy of the repository, can still read the data,
-also what is backed up later. Against that, only a new repository helps: docs/keys.md says how.")]
+Changing or removing a passphrase does not change the master key. Whoever has read an old
+passphrase AND has a copy of its key file, for example in an old copy of the repository, can
+still read the data, also what is backed up later. Against that, only a new repository helps:
+docs/keys.md says how.")]
 #[command(disable_help_subcommand = true)]
 pub struct KeyArgs {
     #[command(subcommand)]

@@ -21,15 +21,17 @@ use crate::{passphrase, secrets};
 /// Flags of `key rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The configured passphrase file is replaced by one with a new passphrase (mode 0600, same owner), and the
-old key is removed once the repository was opened with the new one. Interrupted at any point, the file
-opens the repository; run it again, and it finishes what it began.
+The configured passphrase file is replaced by one with a new passphrase (mode 0600, same
+owner), and the old key is removed once the repository was opened with the new one.
+Interrupted at any point, the file opens the repository; run it again, and it finishes what it
+began.
 
-Where the passphrase comes from a command or from LIFEBOAT_PASSWORD there is no file to replace: give the
-new one with --new-password-file. It is added, and this says what to change and which key to remove then.
+Where the passphrase comes from a command or from LIFEBOAT_PASSWORD there is no file to
+replace: give the new one with --new-password-file. It is added, and this says what to change
+and which key to remove then.
 
-Other machines that use the old passphrase need the new one. Kits and copies of the old passphrase are
-out of date. The master key does not change: see `lifeboat key --help`.")]
+Other machines that use the old passphrase need the new one. Kits and copies of the old
+passphrase are out of date. The master key does not change: see `lifeboat key --help`.")]
 pub struct RotateArgs {
     /// Take the new passphrase from this file, in place of a generated one.
     #[arg(long, value_name = "FILE")]

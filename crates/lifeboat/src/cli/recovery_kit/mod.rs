@@ -19,8 +19,8 @@ pub const PAGE: &str = "lifeboat-recovery-kit.html";
 /// Arguments of `recovery-kit`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The kit holds the passphrase. It belongs on paper or on a stick, where deeds and keys are kept, and not
-only on the machine that it is for.")]
+The kit holds the passphrase. It belongs on paper or on a stick, where deeds and keys are
+kept, and not only on the machine that it is for.")]
 #[command(disable_help_subcommand = true)]
 pub struct RecoveryKitArgs {
     #[command(subcommand)]

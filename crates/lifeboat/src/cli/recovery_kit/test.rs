@@ -27,11 +27,12 @@ use crate::prompt;
 /// Flags of `recovery-kit test`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing but the kit's text is used: no configuration, no environment, no history. With what it says, the
-newest backup of each of its databases is restored into a scratch server and compared. Where restic and
-PostgreSQL's programs are installed, the commands of part B are then typed as they are printed, in an empty
-home, against another scratch server, and the rows are counted. What the kit lists under `Needed to reach
-it` is taken from environment variables of those names, or asked for.
+Nothing but the kit's text is used: no configuration, no environment, no history. With what it
+says, the newest backup of each of its databases is restored into a scratch server and
+compared. Where restic and PostgreSQL's programs are installed, the commands of part B are
+then typed as they are printed, in an empty home, against another scratch server, and the rows
+are counted. What the kit lists under `Needed to reach it` is taken from environment variables
+of those names, or asked for.
 
 Exit code 0 means that the kit brings the data back, 3 that it does not.")]
 pub struct TestArgs {

@@ -24,8 +24,8 @@ use crate::{remote, secrets};
 /// Flags of `recovery-kit write`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Two files are written, both with mode 0600: the text, which `recovery-kit test` reads, and the same as a page
-that prints well from any browser, without anything fetched from elsewhere.")]
+Two files are written, both with mode 0600: the text, which `recovery-kit test` reads, and the
+same as a page that prints well from any browser, without anything fetched from elsewhere.")]
 pub struct WriteArgs {
     /// Write into this folder (default: that of the configuration file).
     #[arg(short = 'o', long = "output", value_name = "DIR")]
