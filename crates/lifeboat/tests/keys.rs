@@ -338,6 +338,12 @@ fn a_disk_that_fails_or_is_full_at_every_step() {
     struck("rename,renameat,renameat2,write", "error=ENOSPC", 4);
 }
 
+/// A credential that may write and not delete, as backups should have.
+#[test]
+fn keys_that_may_not_be_removed() {
+    struck("unlink,unlinkat", "error=EACCES", 3);
+}
+
 #[test]
 fn interrupted_rotations_are_told_of() {
     let sandbox = sandbox();

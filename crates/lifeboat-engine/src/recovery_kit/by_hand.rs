@@ -271,10 +271,11 @@ impl Shell<'_> {
         {
             said = said.replace(secret, "…");
         }
+        // The line that was given the passphrase is shown with it, and not as it was typed if it has quotes in it.
         let lines: Vec<&str> = said
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !line.starts_with("+ printf"))
             .collect();
         let first = lines.len().saturating_sub(LAST_LINES);
         lines[first..].join("; ")

@@ -48,7 +48,7 @@ pub(super) fn render(blocks: &[Block]) -> String {
                     body.push_str("<pre>");
                     for command in commands {
                         // Each a line of its own, so that one that is broken on paper is seen to go on.
-                        body.push_str(&format!("<span>{}</span>", escaped(command)));
+                        body.push_str(&format!("<span>{}</span>", command_of(command)));
                     }
                     body.push_str("</pre>");
                 }
@@ -121,6 +121,16 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// A command whose words stay whole where they fit: one that is broken after a hyphen is typed wrongly.
+fn command_of(command: &str) -> String {
+    const FITS: usize = 60;
+    let words = command.split(' ').map(|word| match word.chars().count() {
+        0..=FITS => format!("<i>{}</i>", escaped(word)),
+        _ => escaped(word),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Words in backquotes are to be typed.
