@@ -29,6 +29,9 @@ pub const HOLD_TAG: &str = "hold";
 /// What precedes the reason in the tag that says why a backup is held.
 pub const HOLD_REASON_TAG: &str = "hold-reason=";
 
+/// What precedes the SHA-256 of the dump's file in the tag of a backup that was imported.
+pub const IMPORTED_TAG: &str = "imported=";
+
 /// The largest table of contents that is read; larger ones are refused as damaged.
 const TOC_MAX_BYTES: u64 = 1 << 30;
 
@@ -85,8 +88,11 @@ pub struct BackupSummary {
     /// Whether a migration had failed or was half applied.
     #[serde(default)]
     pub migration_trouble: bool,
-    /// Seconds from the database snapshot to the last byte stored.
+    /// Seconds from the database snapshot to the last byte stored; of an import, those that it took.
     pub seconds: f64,
+    /// The size in bytes of the dump that it was imported from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_bytes: Option<u64>,
 }
 
 /// Which backup an operator means.

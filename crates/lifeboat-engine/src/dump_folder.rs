@@ -196,7 +196,7 @@ fn newest(folder: &Path, pattern: &str) -> Result<PathBuf, DumpFolderError> {
 
 /// Whether a name matches a pattern of `*` and `?`, as a shell would have it: a leading dot must be matched by
 /// a dot.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }

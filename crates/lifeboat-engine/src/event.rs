@@ -72,11 +72,62 @@ pub enum Event {
         /// Bytes in all, about.
         bytes_total: u64,
     },
+    /// Work on one file of several began.
+    FileStarted {
+        /// The file.
+        file: String,
+        /// Which one, from 1.
+        number: u64,
+        /// Of how many.
+        files: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// One file of several is done.
+    FileFinished {
+        /// The file.
+        file: String,
+        /// Which one, from 1.
+        number: u64,
+        /// Of how many.
+        files: u64,
+        /// What came of it.
+        result: FileResult,
+    },
     /// Something that does not stop the operation but that the operator should know.
     Warning {
         /// One sentence.
         message: String,
     },
+}
+
+/// What came of one file of an import.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum FileResult {
+    /// It is a backup now.
+    Imported {
+        /// The backup's ID.
+        backup: String,
+        /// When the dump was begun.
+        snapshot_time: jiff::Timestamp,
+        /// Its rows and large objects, decompressed.
+        data_bytes: u64,
+        /// Bytes added to the repository.
+        new_bytes: u64,
+    },
+    /// It was one before.
+    AlreadyThere {
+        /// The backup's ID.
+        backup: String,
+    },
+    /// It is not imported.
+    Refused {
+        /// Why not.
+        reason: String,
+    },
+    /// The import ended before it did.
+    Stopped,
 }
 
 /// The stages of the operations, as they appear in events, drills and reports.

@@ -15,6 +15,7 @@ pub mod expire;
 pub mod export;
 pub mod history;
 pub mod hold;
+pub mod import;
 pub mod journal;
 pub mod keys;
 mod locking;

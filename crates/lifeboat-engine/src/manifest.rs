@@ -49,8 +49,9 @@ pub struct Manifest {
     /// The WAL position of the snapshot, where the server would tell (`pg_current_wal_lsn`).
     #[serde(default)]
     pub lsn: Option<String>,
-    /// When the last row had been read.
-    pub read_finished: Timestamp,
+    /// When the last row had been read; absent where nobody knows, as of an imported dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_finished: Option<Timestamp>,
     /// The server that the data came from.
     pub server: ServerRecord,
     /// The version of `pg_dump` that wrote the table of contents, as it prints it.
@@ -73,6 +74,27 @@ pub struct Manifest {
     /// passwords, for one.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The time zone that the rows' timestamps are written in; absent for UTC, as backups have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_time_zone: Option<String>,
+    /// The dump that this was imported from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedFrom>,
+}
+
+/// The file that a backup was imported from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedFrom {
+    /// Its path, as it was given.
+    pub file: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// The SHA-256 of its content, in hex.
+    pub sha256: String,
+    /// How its data was compressed: `none`, `gzip`, `lz4` or `zstd`.
+    pub compression: String,
+    /// When it was imported.
+    pub at: Timestamp,
 }
 
 /// The server and database that a backup was taken from.
@@ -84,15 +106,19 @@ pub struct ServerRecord {
     pub version: String,
     /// The database's real name on that server.
     pub database: String,
-    /// `host:port` or the socket's folder; never a user or password.
+    /// `host:port` or the socket's folder; never a user or password. Absent (empty) for an imported dump.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub address: String,
-    /// The database's owner.
+    /// The database's owner. This and the next two are absent (empty) where an imported dump does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub owner: String,
     /// The database's encoding, `UTF8` for example.
     pub encoding: String,
     /// `LC_COLLATE`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub collate: String,
     /// `LC_CTYPE`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ctype: String,
     /// Who sorts text: `libc`, `icu` or `builtin`; absent means libc.
     #[serde(default)]
@@ -149,7 +175,8 @@ pub struct LargeObjectsRecord {
 pub struct ExtensionRecord {
     /// Its name.
     pub name: String,
-    /// Its installed version.
+    /// Its installed version; absent (empty) for an imported dump, which does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
 }
 

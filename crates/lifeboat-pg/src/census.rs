@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// "Lifeboat" in ASCII. Part of the format: manifests hold the sums, so it never changes.
-const SEED: u64 = 0x4c69_6665_626f_6174;
+pub(crate) const SEED: u64 = 0x4c69_6665_626f_6174;
 
 /// Rows counted and hashed. A row's hash is XXH3 (128 bits, seeded with "Lifeboat") of the row as `COPY … TO STDOUT` in
 /// text format writes it, without the newline.
@@ -53,6 +53,12 @@ impl RowCensus {
     pub fn add_row(&mut self, row: &[u8]) {
         self.rows += 1;
         self.hash.0 = self.hash.0.wrapping_add(xxh3_128_with_seed(row, SEED));
+    }
+
+    /// Counts one row by its hash, taken with [`SEED`].
+    pub(crate) fn add_hash(&mut self, hash: u128) {
+        self.rows += 1;
+        self.hash.0 = self.hash.0.wrapping_add(hash);
     }
 
     /// Counts whole rows, each ended by its newline, as a data file of a dump holds them. In COPY's text

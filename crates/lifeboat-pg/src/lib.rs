@@ -6,6 +6,7 @@ pub mod archive;
 pub mod census;
 mod child;
 pub mod conninfo;
+pub mod data_file;
 pub mod dump;
 pub mod dump_file;
 pub mod instance;

@@ -199,7 +199,7 @@ fn everything_awkward_comes_back_over_our_own_connections() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 
     // Read back, in pieces, it is what was backed up.
-    let mut reader = ReadBack::open(&info(&after.url()), "UTF8", &Arc::default()).unwrap();
+    let mut reader = ReadBack::open(&info(&after.url()), "UTF8", None, &Arc::default()).unwrap();
     let mut pieces = 0;
     for (name, (tables, columns, census)) in expected(&session, &censuses) {
         let mut counted = RowCensus::EMPTY;
@@ -263,7 +263,7 @@ fn ranges_loaded_in_parallel_are_the_whole() {
         schema: "public".into(),
         name: "t".into(),
     };
-    let mut reader = ReadBack::open(&info(&database.url()), "UTF8", &Arc::default()).unwrap();
+    let mut reader = ReadBack::open(&info(&database.url()), "UTF8", None, &Arc::default()).unwrap();
     let columns = ["id".to_owned(), "text".to_owned()];
     let counted: RowCensus = reader
         .pieces(&table, 8)
@@ -574,7 +574,7 @@ fn large_objects_are_written_in_pieces() {
         database.value("SELECT length(lo_get(70)) || ' ' || length(lo_get(72))"),
         "0 2500000"
     );
-    let mut reader = ReadBack::open(&info(&database.url()), "UTF8", &Arc::default()).unwrap();
+    let mut reader = ReadBack::open(&info(&database.url()), "UTF8", None, &Arc::default()).unwrap();
     assert_eq!(reader.count_large_objects().unwrap(), census);
     let nowhere = Pieces {
         bytes: b"x",

@@ -123,7 +123,9 @@ impl Repository {
         self.storage()
             .write(FileKind::Key, &id.to_string(), &content)?;
         if let Err(error) = self.prove_key(id, password) {
-            let _ = self.storage().delete(FileKind::Key, &id.to_string());
+            if self.storage().may_delete() {
+                let _ = self.storage().delete(FileKind::Key, &id.to_string());
+            }
             return Err(error);
         }
         Ok(id)
@@ -169,6 +171,7 @@ impl Repository {
     /// # Errors
     /// `KeyInUse` and `LastKey`, in which case nothing was removed; a lost lock, or what the storage says.
     pub fn remove_key(&self, name: &str, lock: &LockGuard) -> Result<(), RepositoryError> {
+        self.require_removal()?;
         let keys = self.keys()?;
         let refused = |name: &str| match keys.len() {
             1 => RepositoryError::LastKey {

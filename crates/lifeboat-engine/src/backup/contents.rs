@@ -98,7 +98,7 @@ pub(super) fn assemble(
     Ok((root, manifest))
 }
 
-fn data_file(archive: &Archive, dump_id: DumpId) -> Result<String, BackupError> {
+pub(crate) fn data_file(archive: &Archive, dump_id: DumpId) -> Result<String, BackupError> {
     archive
         .entry(dump_id)
         .and_then(|entry| archive.data_file(entry))
@@ -107,19 +107,23 @@ fn data_file(archive: &Archive, dump_id: DumpId) -> Result<String, BackupError> 
         })
 }
 
-fn insert(root: &mut Directory, path: &str, content: FileContent) -> Result<(), BackupError> {
+pub(crate) fn insert(
+    root: &mut Directory,
+    path: &str,
+    content: FileContent,
+) -> Result<(), BackupError> {
     root.insert(path, content)
         .map_err(|error: NameError| BackupError::Inconsistent(error.to_string()))
 }
 
-fn store(worker: &mut WriterWorker, bytes: &[u8]) -> Result<FileContent, BackupError> {
+pub(crate) fn store(worker: &mut WriterWorker, bytes: &[u8]) -> Result<FileContent, BackupError> {
     let mut file = worker.file();
     file.push(bytes)?;
     Ok(file.finish()?)
 }
 
 /// Puts large objects into the folder and returns the list of them that `pg_restore` reads.
-fn insert_large_objects(
+pub(crate) fn insert_large_objects(
     root: &mut Directory,
     objects: BTreeMap<u32, FileContent>,
 ) -> Result<Vec<u8>, BackupError> {
@@ -146,7 +150,7 @@ fn describe(request: &BackupRequest, session: &DumpSession) -> Manifest {
         snapshot_time: snapshot.client_time,
         server_time: Some(snapshot.server_time),
         lsn: snapshot.lsn.map(|lsn| lsn.to_string()),
-        read_finished: Timestamp::now(),
+        read_finished: Some(Timestamp::now()),
         server: ServerRecord {
             version_num: facts.version.number,
             version: facts.version.text.clone(),
@@ -187,5 +191,7 @@ fn describe(request: &BackupRequest, session: &DumpSession) -> Manifest {
             .collect(),
         migrations: Vec::new(),
         warnings: Vec::new(),
+        row_time_zone: None,
+        imported: None,
     }
 }

@@ -268,7 +268,7 @@ fn read_large_objects(
 }
 
 /// How much of a large object is gathered before it is stored.
-const LARGE_OBJECT_PART_BYTES: usize = 8 << 20;
+pub(crate) const LARGE_OBJECT_PART_BYTES: usize = 8 << 20;
 
 fn finish(
     shared: &Shared<'_>,

@@ -9,7 +9,7 @@
 //! fails before leaves packs that nothing refers to, and the next run finds the repository as if nothing had
 //! been tried.
 
-mod contents;
+pub(crate) mod contents;
 mod dump;
 
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use crate::catalog::{BackupSummary, DATABASE_TAG, TAG};
 use crate::event::{Event, Observer, Stage, StageTime, Stages};
 use crate::locking;
 use crate::manifest::Manifest;
+
+pub(crate) use dump::LARGE_OBJECT_PART_BYTES;
 
 /// PostgreSQL's usual page size. Servers built with another one only get other slices.
 const BLOCK_BYTES: u64 = 8192;
@@ -198,8 +200,12 @@ fn take(
         let report = commit(writer, request, &root, manifest, warnings, parent, started)?;
         // Nobody may have taken the lock for stale between the two: then a prune may have removed what this backup
         // counts on, and a backup with a hole must not stand.
-        if lock.verify().is_err() {
-            stands_after_all(repository, report.id, request)?;
+        if lock.verify().is_err()
+            && !locking::stands_after_all(repository, report.id, &request.interrupt)?
+        {
+            return Err(BackupError::Inconsistent(
+                "data was removed from the repository while the backup was made".to_owned(),
+            ));
         }
         Ok::<_, BackupError>(report)
     })?;
@@ -215,21 +221,6 @@ fn newest(repository: &Repository, database: &str) -> Result<Option<SnapshotId>,
     let (backups, _) = crate::catalog::backups_of(snapshots);
     let own = backups.into_iter().filter(|one| one.database == database);
     Ok(own.max_by_key(|one| one.time).map(|one| one.first_id()))
-}
-
-/// After a backup whose lock was lost at the last moment: all that it needs is there, or it is removed. Also when
-/// that cannot be told: a run that fails leaves no backup.
-fn stands_after_all(
-    repository: &Repository,
-    id: SnapshotId,
-    request: &BackupRequest,
-) -> Result<(), BackupError> {
-    match repository.remove_unless_whole(id, &request.interrupt)? {
-        true => Ok(()),
-        false => Err(BackupError::Inconsistent(
-            "data was removed from the repository while the backup was made".to_owned(),
-        )),
-    }
 }
 
 /// Finds the tools for the server's version and opens the dump.
@@ -289,6 +280,7 @@ fn commit(
             .iter()
             .any(MigrationHistory::has_trouble),
         seconds: started.elapsed().as_secs_f64(),
+        imported_bytes: None,
     };
     let (snapshot, stats) = writer.commit(
         root,

@@ -25,8 +25,8 @@ pub struct Evidence {
     pub first_id: Option<SnapshotId>,
     /// The newest backup of the database when this one was begun.
     pub parent: Option<SnapshotId>,
-    /// When its file was stored. `None` where that says nothing: the storage does not tell, or the file was
-    /// written anew later (a hold, a copy).
+    /// When its file was stored. `None` where that says nothing: the storage does not tell, the file was
+    /// written anew later (a hold, a copy), or this machine has imported it.
     pub stored: Option<Timestamp>,
 }
 

@@ -163,6 +163,8 @@ struct Facts<'r> {
     repository: &'r Repository,
     request: &'r ExpireRequest,
     proven: BTreeSet<String>,
+    /// What this machine has imported: rightly stored later than it is dated.
+    imported: BTreeSet<String>,
     /// The last drill's word on each backup.
     drilled: BTreeMap<String, bool>,
     /// Of each database the last backup run that failed, with no successful one after it.
@@ -214,6 +216,7 @@ impl<'r> Facts<'r> {
             repository,
             request,
             proven,
+            imported: journal.imported(repository.id())?,
             drilled: journal.last_verdicts(repository.id())?,
             failed,
             stored: Mutex::new(repository.snapshots_stored()?),
@@ -260,14 +263,17 @@ impl<'r> Facts<'r> {
         let name = backup.first_id().to_string();
         // A file that was written anew tells nothing about the backup.
         let is_first = backup.snapshot.original.is_none();
+        // Nor does that of a dump that was imported: only the journal of the machine that did it is believed, since
+        // anybody with the key can say so in the backup itself.
+        let is_imported = self.imported.contains(&name);
         Candidate {
             id: backup.id,
             database: backup.database.clone(),
             time: backup.time,
             evidence: Evidence {
                 first_id: Some(backup.first_id()),
-                parent: backup.snapshot.parent,
-                stored: if is_first {
+                parent: backup.snapshot.parent.filter(|_| !is_imported),
+                stored: if is_first && !is_imported {
                     self.stored_at(backup.id)
                 } else {
                     None

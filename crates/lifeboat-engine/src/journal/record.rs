@@ -1,6 +1,6 @@
 //! What the journal remembers, and the questions it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -58,6 +58,8 @@ stored_as_name! {
         Expire = "expire",
         /// `lifeboat copy`, or a backup that copies; the repository is the one that is brought up to date.
         Copy = "copy",
+        /// `lifeboat import`, of one file.
+        Import = "import",
     }
 }
 
@@ -454,6 +456,20 @@ impl Journal {
             )
             .optional()
             .map_err(JournalError::from)
+    }
+
+    /// The backups of a repository that this machine has imported, by their IDs.
+    pub fn imported(&self, repository: &str) -> Result<BTreeSet<String>, JournalError> {
+        let connection = self.connection();
+        let mut query = connection.prepare(
+            "SELECT backup FROM run
+             WHERE kind = ?1 AND repository = ?2 AND outcome = ?3 AND backup IS NOT NULL",
+        )?;
+        let of = params![RunKind::Import, repository, Outcome::Succeeded];
+        let backups = query.query_map(of, |row| row.get(0))?;
+        backups
+            .map(|backup| backup.map_err(JournalError::from))
+            .collect()
     }
 
     /// The newest runs of every kind, newest first, at most `limit`.

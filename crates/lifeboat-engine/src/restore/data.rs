@@ -231,7 +231,9 @@ pub(super) fn read_back(
     request: &RestoreRequest,
 ) -> Result<(Vec<TableComparison>, Option<TableComparison>), RestoreError> {
     let encoding = &plan.manifest.server.encoding;
-    let mut planner = ReadBack::open(&plan.target.conninfo, encoding, &request.interrupt)?;
+    let zone = plan.manifest.row_time_zone.as_deref();
+    let open = || ReadBack::open(&plan.target.conninfo, encoding, zone, &request.interrupt);
+    let mut planner = open()?;
     let mut work = Vec::new();
     for (index, record) in plan.tables.iter().enumerate() {
         let name = table_name(record);
@@ -242,7 +244,7 @@ pub(super) fn read_back(
     let queue = Mutex::new(work.iter());
     let found: Mutex<Vec<RowCensus>> = Mutex::new(vec![RowCensus::EMPTY; plan.tables.len()]);
     run_threads(request, work.len(), |stop| {
-        let mut session = ReadBack::open(&plan.target.conninfo, encoding, &request.interrupt)?;
+        let mut session = open()?;
         while !stop.load(Ordering::Acquire) {
             let Some((index, rows)) = lock(&queue).next() else {
                 break;

@@ -413,12 +413,16 @@ fn create_statement(
 ) -> String {
     use std::fmt::Write as _;
     let mut sql = format!(
-        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING {}",
         quote_ident(name),
         quote_literal(&source.encoding),
-        quote_literal(&source.collate),
-        quote_literal(&source.ctype)
     );
+    // Imported dumps may not say.
+    for (key, value) in [("LC_COLLATE", &source.collate), ("LC_CTYPE", &source.ctype)] {
+        if !value.is_empty() {
+            let _ = write!(sql, " {key} {}", quote_literal(value));
+        }
+    }
     // Providers other than libc exist since 15, `builtin` since 17.
     let provider = match source.locale_provider.as_deref() {
         Some("icu") if target_version_num >= 150_000 => Some("icu"),

@@ -67,7 +67,7 @@ impl<R: Read> CustomReader<R> {
         summary.large_objects = blobs_found.len() as u64;
         summary.archive_bytes = self.offset();
         if blobs_seen {
-            check_blobs(self.archive(), blobs_found)?;
+            self.archive().check_large_objects(blobs_found)?;
         }
         Ok(summary)
     }
@@ -93,22 +93,27 @@ fn drain<R: Read>(
     Ok(total)
 }
 
-/// Every large object that the table of contents defines must have had its content.
-///
-/// Only asked of archives that have any content: a schema-only or `--section=pre-data` dump
-/// defines large objects and leaves it at that.
-fn check_blobs(archive: &Archive, mut found: Vec<u32>) -> Result<(), ArchiveError> {
-    found.sort_unstable();
-    for entry in &archive.entries {
-        let missing = large_objects(entry).find(|oid| found.binary_search(oid).is_err());
-        if let Some(oid) = missing {
-            return Err(ArchiveError::MissingData {
-                dump_id: entry.dump_id,
-                description: format!("large object {oid}"),
-            });
+impl Archive {
+    /// Every large object that the table of contents defines must be among those that had their content.
+    ///
+    /// To be asked only of archives that have any content: a schema-only or `--section=pre-data` dump
+    /// defines large objects and leaves it at that.
+    ///
+    /// # Errors
+    /// [`ArchiveError::MissingData`] for the first that is not.
+    pub fn check_large_objects(&self, mut found: Vec<u32>) -> Result<(), ArchiveError> {
+        found.sort_unstable();
+        for entry in &self.entries {
+            let missing = large_objects(entry).find(|oid| found.binary_search(oid).is_err());
+            if let Some(oid) = missing {
+                return Err(ArchiveError::MissingData {
+                    dump_id: entry.dump_id,
+                    description: format!("large object {oid}"),
+                });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The large objects that an entry defines: one for `BLOB` (before 1.16), a list of OIDs, one per

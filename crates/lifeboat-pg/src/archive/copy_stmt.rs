@@ -28,6 +28,12 @@ impl CopyTarget {
         self.columns.join(", ")
     }
 
+    /// What the columns are called, not quoted.
+    #[must_use]
+    pub fn column_names(&self) -> Vec<String> {
+        self.columns.iter().map(|column| unquote(column)).collect()
+    }
+
     /// `COPY table (columns) TO STDOUT`.
     #[must_use]
     pub fn copy_to(&self) -> String {
@@ -101,6 +107,17 @@ impl TocEntry {
             description: self.describe(),
             statement: statement.lossy().chars().take(200).collect(),
         })
+    }
+}
+
+/// What a column as SQL (`a`, `"B ""c"""`) is called.
+fn unquote(column: &str) -> String {
+    match column
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => column.to_owned(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Reads a custom-format archive from its first byte to its last, without seeking.
 //!
+//! [`CustomReader::spans`] tells where each entry's data is; with that, several
+//! [`EntryReader`](super::EntryReader)s can read one file side by side.
+//!
 //! Format: PostgreSQL's `pg_backup_custom.c`. After the table of contents comes one block for each
 //! entry with data: a type byte, the entry's number, then for rows one stream, for large objects
 //! an OID and a stream each, ended by OID zero.
@@ -51,8 +54,19 @@ pub struct BlobStreams<'a, R> {
 /// Its end is only reported when the stream was found whole: all its chunks there, and its
 /// compressed form complete.
 pub struct DataStream<'a, R> {
-    input: &'a mut Input<R>,
-    codec: &'a mut Codec,
+    pub(super) input: &'a mut Input<R>,
+    pub(super) codec: &'a mut Codec,
+}
+
+/// Where one entry's data is in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSpan {
+    /// The entry's number.
+    pub dump_id: DumpId,
+    /// Its block's first byte.
+    pub start: u64,
+    /// The byte after its last.
+    pub end: u64,
 }
 
 impl<R: Read> CustomReader<R> {
@@ -150,6 +164,34 @@ impl<R: Read> CustomReader<R> {
             })));
         }
         Ok(Some(Block::Data(dump_id, self.stream()?)))
+    }
+
+    /// Goes through the archive to its last byte without decompressing anything: where each entry's data is, in
+    /// the order of the file.
+    ///
+    /// Proves that no block is missing and every chunk is there; what the chunks hold is not looked at.
+    ///
+    /// # Errors
+    /// Any but the writing kinds of [`ArchiveError`].
+    pub fn spans(&mut self) -> Result<Vec<BlockSpan>, ArchiveError> {
+        let mut spans: Vec<BlockSpan> = Vec::new();
+        loop {
+            self.skip_rest()?;
+            let end = self.input.offset();
+            if let Some(last) = spans.last_mut() {
+                last.end = end;
+            }
+            let dump_id = match self.next_block()? {
+                None => return Ok(spans),
+                Some(Block::Data(dump_id, _)) => dump_id,
+                Some(Block::Blobs(blobs)) => blobs.dump_id(),
+            };
+            spans.push(BlockSpan {
+                dump_id,
+                start: end,
+                end,
+            });
+        }
     }
 
     /// Checks a block's heading against the table of contents. True for large objects.

@@ -47,6 +47,19 @@ impl<R: Read> Input<R> {
         }
     }
 
+    /// Says that the source stands at this offset of the archive, not at its beginning.
+    pub(super) fn restart_at(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// Goes on with another source, which stands at this offset of the archive. The buffer stays.
+    pub(super) fn restart(&mut self, inner: R, offset: u64) {
+        self.inner = inner;
+        self.offset = offset;
+        (self.start, self.end) = (0, 0);
+        self.stream = Stream::Ended;
+    }
+
     pub(super) fn set_int_size(&mut self, int_size: u8) {
         self.int_size = int_size;
     }

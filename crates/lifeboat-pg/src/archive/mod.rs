@@ -13,6 +13,7 @@ mod codec;
 mod copy_stmt;
 mod custom_reader;
 mod custom_writer;
+mod entry_reader;
 mod error;
 mod header;
 mod input;
@@ -27,8 +28,9 @@ use std::io::{Read, Write};
 
 pub use check::CheckSummary;
 pub use copy_stmt::CopyTarget;
-pub use custom_reader::{BlobStreams, Block, CustomReader, DataStream};
+pub use custom_reader::{BlobStreams, Block, BlockSpan, CustomReader, DataStream};
 pub use custom_writer::{BlobsWriter, CustomWriter, DataWriter, WriteCompression};
+pub use entry_reader::EntryReader;
 pub use error::{ArchiveError, Content};
 pub use header::{ArchiveFormat, Compression, Header, LocalTime, Version};
 pub use layout::{

@@ -94,12 +94,7 @@ fn table_of(entry: &TocEntry, tables: &Tables) -> Result<EntryKind, DumpError> {
     // pg_dump and we must agree on the columns, or the restore would put values into the wrong ones. In
     // another encoding than UTF-8 the statement may not be readable here; then the catalog has the word.
     if let Ok(Some(target)) = entry.copy_columns() {
-        let theirs: Vec<String> = target
-            .columns
-            .iter()
-            .map(|column| unquote(column))
-            .collect();
-        if theirs != table.columns {
+        if target.column_names() != table.columns {
             return Err(unfit("its columns are not those that the server lists"));
         }
         let into = target.schema.map(|schema| TableName {
@@ -116,17 +111,6 @@ fn table_of(entry: &TocEntry, tables: &Tables) -> Result<EntryKind, DumpError> {
         table: table.clone(),
         root: None,
     })
-}
-
-/// What a column as SQL (`a`, `"B ""c"""`) is called.
-fn unquote(column: &str) -> String {
-    match column
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => column.to_owned(),
-    }
 }
 
 /// The OIDs that each entry defining large objects makes. Up to PostgreSQL 16 there is one `BLOB` per

@@ -19,13 +19,15 @@ pub struct ReadBack {
 }
 
 impl ReadBack {
-    /// Connects. `encoding` is the one that the dump's rows were in.
+    /// Connects. `encoding` is the one that the dump's rows were in, and `time_zone` the one their timestamps were
+    /// written in, where that was not UTC.
     ///
     /// # Errors
     /// The server's, when it cannot be reached.
     pub fn open(
         conninfo: &ConnInfo,
         encoding: &str,
+        time_zone: Option<&str>,
         interrupt: &Arc<AtomicBool>,
     ) -> Result<Self, LoadError> {
         let mut connection = Connection::connect(
@@ -41,6 +43,13 @@ impl ReadBack {
         let version: u32 = rows.value("version")?.parse().unwrap_or(0);
         let server_major = version / 10_000;
         settings::apply(&mut connection, server_major)?;
+        if let Some(zone) = time_zone {
+            match connection.execute(&format!("SET timezone = {}", quote_literal(zone))) {
+                // A server that does not know the zone can still be compared, but for its timestamps.
+                Ok(_) | Err(PgError::Server(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(Self {
             connection,
             encoding: encoding.to_owned(),

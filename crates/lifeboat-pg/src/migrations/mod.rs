@@ -6,6 +6,7 @@
 //! Invariant: a table that only looks like one, or that cannot be read, never fails or spoils the
 //! transaction that it is read in.
 
+mod copied;
 mod frameworks;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::dump::TableName;
 use crate::wire::{Connection, PgError, Row, quote_ident};
 
+pub use copied::{MIGRATION_TABLE_MAX_BYTES, from_copied_rows, is_migration_table};
 use frameworks::{KNOWN, Known};
 
 /// Rows read from one table at most, the newest: nobody has more migrations, and a stranger's table of the
@@ -260,13 +262,18 @@ fn read_one(
         let sql = format!("SELECT 1 AS held FROM {lock} WHERE {held} LIMIT 1");
         history.locked = guarded(connection, &sql, |_| Ok(()))?.is_ok_and(|rows| !rows.is_empty());
     }
+    history.current = newest_applied(&history);
+    Ok(history)
+}
+
+/// The newest migration that is applied, by its id; of Alembic, which keeps nothing else, all heads.
+fn newest_applied(history: &MigrationHistory) -> Option<String> {
     let applied = history.applied();
-    history.current = if known.framework == Framework::Alembic {
+    if history.framework == Framework::Alembic {
         (!applied.is_empty()).then(|| applied.join(", "))
     } else {
         applied.last().map(|id| (*id).to_owned())
-    };
-    Ok(history)
+    }
 }
 
 fn entry(row: Row<'_>) -> Result<MigrationEntry, PgError> {

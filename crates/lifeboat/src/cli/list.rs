@@ -73,6 +73,7 @@ pub fn item(app: &App, backup: &Backup, proof: Option<&Proof>) -> Value {
         "migration": summary.and_then(|summary| summary.migration.clone()),
         "migration_trouble": summary.map(|summary| summary.migration_trouble),
         "held": backup.held,
+        "imported": summary.is_some_and(|summary| summary.imported_bytes.is_some()),
         "first_id": backup.first_id().to_string(),
         "proof": proof.map(|proof| json!({ "level": proof.level, "at": proof.at, "how": proof.how })),
     })

@@ -9,6 +9,7 @@ mod drill;
 mod expire;
 mod export;
 mod hold;
+mod import;
 mod init;
 mod key;
 mod list;
@@ -97,6 +98,8 @@ pub enum Command {
     Drill(drill::DrillArgs),
     /// Write a backup as a custom-format file for pg_restore.
     Export(export::ExportArgs),
+    /// Bring dumps of pg_dump -Fc into the repository, with their own dates.
+    Import(import::ImportArgs),
     /// Apply the retention policy, then remove the data that no backup needs.
     Expire(expire::ExpireArgs),
     /// Bring every other repository up to date with the backups it lacks.
@@ -133,6 +136,7 @@ impl Command {
             Self::Restore(args) => restore::run(app, args),
             Self::Drill(args) => drill::run(app, args),
             Self::Export(args) => export::run(app, args),
+            Self::Import(args) => import::run(app, args),
             Self::Expire(args) => expire::run(app, args),
             Self::Copy(args) => copy::run(app, args),
             Self::Hold(args) => hold::run(app, args),

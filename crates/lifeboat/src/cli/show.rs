@@ -43,10 +43,14 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
         ("backup", backup.id.to_string()),
         (
             "database",
-            format!(
-                "{} ({} at {})",
-                backup.database, server.database, server.address
-            ),
+            match &manifest.imported {
+                // A dump does not say where the server was.
+                Some(_) => format!("{} ({})", backup.database, server.database),
+                None => format!(
+                    "{} ({} at {})",
+                    backup.database, server.database, server.address
+                ),
+            },
         ),
         (
             "snapshot",
@@ -56,13 +60,35 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
                 human::age(age_seconds(backup.time, app.now()))
             ),
         ),
-        ("taken on", backup.hostname.clone()),
+        match &manifest.imported {
+            Some(from) => (
+                "imported",
+                format!(
+                    "{} on {}, from {} ({}, {}, SHA-256 {})",
+                    human::time(from.at),
+                    backup.hostname,
+                    from.file,
+                    human::bytes(from.size_bytes),
+                    match from.compression.as_str() {
+                        "none" => "not compressed",
+                        name => name,
+                    },
+                    from.sha256
+                ),
+            ),
+            None => ("taken on", backup.hostname.clone()),
+        },
         (
             "server",
-            format!(
-                "PostgreSQL {}, {}, {}",
-                server.version, server.encoding, server.collate
-            ),
+            [
+                format!("PostgreSQL {}", server.version),
+                server.encoding.clone(),
+                server.collate.clone(),
+            ]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(", "),
         ),
         ("pg_dump", manifest.pg_dump_version.clone()),
         (
@@ -89,6 +115,7 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
             .extensions
             .iter()
             .map(|extension| format!("{} {}", extension.name, extension.version))
+            .map(|text| text.trim_end().to_owned())
             .collect();
         facts.push(("extensions", named.join(", ")));
     }
@@ -121,6 +148,9 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
     }
     if let Some(reason) = &backup.held {
         facts.push(("held", reason.clone()));
+    }
+    if let Some(zone) = &manifest.row_time_zone {
+        facts.push(("written in", format!("the time zone {zone}")));
     }
     for warning in &manifest.warnings {
         facts.push(("warning", warning.clone()));

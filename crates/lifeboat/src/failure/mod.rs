@@ -5,6 +5,7 @@
 
 mod config;
 mod engine;
+pub mod import;
 mod keys;
 pub mod pg;
 pub mod repo;

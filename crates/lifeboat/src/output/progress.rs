@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lifeboat_engine::event::{Event, Observer};
+use lifeboat_engine::event::{Event, FileResult, Observer};
 
 use super::{Output, human};
 
@@ -33,6 +33,8 @@ struct State {
     total_tables: u64,
     started: Instant,
     said: Instant,
+    /// Of an operation on several files, which one it is at.
+    file: Option<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Progress {
                 total_tables: 0,
                 started: now,
                 said: now,
+                file: None,
             }),
         }
     }
@@ -114,6 +117,29 @@ impl Observer for Progress {
                 Some(bars) => bars.total.set_message(stage.describe()),
                 None => self.out.say(&sentence(stage.describe())),
             },
+            Event::FileStarted {
+                file,
+                number,
+                files,
+                bytes,
+            } => {
+                let line = format!("{number} of {files}: {file}, {}", human::bytes(*bytes));
+                match &state.bars {
+                    Some(bars) => bars.total.set_message(line),
+                    None => self.out.detail(&line),
+                }
+                state.file = (*files > 1).then(|| format!("file {number} of {files}, "));
+            }
+            Event::FileFinished {
+                file,
+                number,
+                files,
+                result,
+            } => {
+                if let Some(line) = file_line(result) {
+                    self.say(&state, &format!("{number} of {files}: {file}: {line}"));
+                }
+            }
             _ if state.bars.is_some() => state.draw(event),
             Event::TableFinished { table, rows, bytes } => {
                 self.out.detail(&format!(
@@ -201,16 +227,24 @@ impl State {
                     advance(bar, bar.position() + bytes);
                 }
                 advance(&bars.total, self.done_bytes);
-                bars.total
-                    .set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
+                bars.total.set_message(format!(
+                    "{}{}/{} tables",
+                    self.file.as_deref().unwrap_or_default(),
+                    self.done_tables,
+                    self.total_tables
+                ));
             }
             Event::TableFinished { table, .. } => {
                 if let Some(bar) = bars.tables.remove(table) {
                     bar.finish_and_clear();
                     bars.multi.remove(&bar);
                 }
-                bars.total
-                    .set_message(format!("{}/{} tables", self.done_tables, self.total_tables));
+                bars.total.set_message(format!(
+                    "{}{}/{} tables",
+                    self.file.as_deref().unwrap_or_default(),
+                    self.done_tables,
+                    self.total_tables
+                ));
             }
             Event::CheckProgress {
                 packs_done,
@@ -274,13 +308,38 @@ impl State {
             String::new()
         };
         format!(
-            "  {} of about {}, {} of {} tables, {}{eta}",
+            "  {}{} of about {}, {} of {} tables, {}{eta}",
+            self.file.as_deref().unwrap_or_default(),
             human::bytes(self.done_bytes),
             human::bytes(self.total_bytes.max(self.done_bytes)),
             self.done_tables,
             self.total_tables,
             human::rate(self.done_bytes, seconds),
         )
+    }
+}
+
+/// What came of one file of several; nothing where the failure says it.
+fn file_line(result: &FileResult) -> Option<String> {
+    match result {
+        FileResult::Imported {
+            backup,
+            snapshot_time,
+            data_bytes,
+            new_bytes,
+        } => Some(format!(
+            "backup {} of {}, {}, {} new",
+            &backup[..backup.len().min(8)],
+            human::time(*snapshot_time),
+            human::bytes(*data_bytes),
+            human::bytes(*new_bytes)
+        )),
+        FileResult::AlreadyThere { backup } => Some(format!(
+            "already there, as backup {}",
+            &backup[..backup.len().min(8)]
+        )),
+        FileResult::Refused { reason } => Some(format!("refused: {reason}")),
+        FileResult::Stopped => None,
     }
 }
 

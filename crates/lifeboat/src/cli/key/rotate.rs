@@ -7,7 +7,7 @@ use clap::Args;
 use lifeboat_engine::config::{PasswordSource, RepositorySettings, Setting};
 use lifeboat_engine::keys::{self, Added, RotateRequest};
 use lifeboat_repo::storage::Storage;
-use lifeboat_repo::{KeyId, Repository};
+use lifeboat_repo::{KeyId, Repository, RepositoryError};
 use serde_json::json;
 
 use super::{LockArg, RepositoryArg};
@@ -48,6 +48,11 @@ pub fn run(app: &App, args: &RotateArgs) -> Result<Exit, Failure> {
     let (location, password) = settings.access()?;
     refuse_shared_file(app, settings, password)?;
     let storage = app.storage(settings, &location.value)?;
+    // Told before anything is made, and not when the old key stays in the end.
+    if !storage.may_delete() {
+        let location = storage.location();
+        return Err(RepositoryError::AppendOnly { location }.into());
+    }
     match &password.value {
         PasswordSource::File(path) => replace_file(app, args, storage, path),
         _ => add_beside(app, args, storage, password),
