@@ -40,27 +40,3 @@ pub(crate) fn lock(
     let clock: Clock = Arc::new(Timestamp::now);
     repository.lock_patiently(mode, &holder, &clock, patience)
 }
-
-/// After a backup whose lock was lost at the last moment: whether all that it needs is there. If not, and also when
-/// that cannot be told, it is removed: a run that fails leaves no backup.
-pub(crate) fn stands_after_all(
-    repository: &Repository,
-    id: SnapshotId,
-    interrupt: &Arc<AtomicBool>,
-) -> Result<bool, RepositoryError> {
-    let name = id.to_string();
-    let options = CheckOptions {
-        interrupt: Arc::clone(interrupt),
-        ..CheckOptions::default()
-    };
-    let check = repository
-        .find_snapshot(&name)
-        .and_then(|snapshot| repository.check(CheckScope::Snapshot(&snapshot), &options, &|_| ()));
-    if check.as_ref().is_ok_and(|check| check.is_clean()) {
-        return Ok(true);
-    }
-    match repository.storage().delete(FileKind::Snapshot, &name) {
-        Err(error) if error.kind() != StorageErrorKind::NotFound => Err(error.into()),
-        _ => check.map(|_| false),
-    }
-}

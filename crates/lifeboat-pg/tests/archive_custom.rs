@@ -11,7 +11,7 @@ use std::process::Stdio;
 use archive_support::{check, fixture, fixtures, listing, plain_dump, run, sample, tool};
 use lifeboat_pg::archive::{
     Archive, ArchiveError, Block, Compression, Content, CustomReader, CustomWriter, DataRef,
-    WriteCompression,
+    EntryReader, WriteCompression,
 };
 use lifeboat_testkit::TestServer;
 
@@ -374,4 +374,60 @@ fn restore_and_compare(
         .stdin(cat.stdout.take().unwrap()));
     assert!(cat.wait().unwrap().success());
     assert_eq!(plain_dump(&restored), wanted);
+}
+
+#[test]
+fn entries_are_read_from_their_places() {
+    for (name, bytes) in fixtures() {
+        let expected = contents(&bytes);
+        let mut reader = CustomReader::new(bytes.as_slice()).unwrap();
+        let spans = reader.spans().unwrap();
+        let archive = reader.archive();
+        assert!(!spans.is_empty(), "{name}");
+        // Backwards: no entry depends on the one before.
+        let mut found = Vec::new();
+        let mut entries: Option<EntryReader<&[u8]>> = None;
+        for span in spans.iter().rev() {
+            let entry = archive.entry(span.dump_id).unwrap();
+            let place = usize::try_from(span.start).unwrap()..usize::try_from(span.end).unwrap();
+            let part = &bytes[place];
+            let reader = match &mut entries {
+                Some(reader) => {
+                    reader.move_to(part, entry, span.start).unwrap();
+                    reader
+                }
+                empty => empty
+                    .insert(EntryReader::new(part, &archive.header, entry, span.start).unwrap()),
+            };
+            if entry.is("BLOBS") {
+                while let Some((oid, mut stream)) = reader.next_blob().unwrap() {
+                    let mut content = Vec::new();
+                    stream.read_to_end(&mut content).unwrap();
+                    found.push((span.dump_id, oid, content));
+                }
+            } else {
+                let mut content = Vec::new();
+                reader.rows().unwrap().read_to_end(&mut content).unwrap();
+                found.push((span.dump_id, 0, content));
+            }
+        }
+        let sorted = |mut list: Vec<(i32, u32, Vec<u8>)>| {
+            list.sort();
+            list
+        };
+        assert_eq!(sorted(found), sorted(expected), "{name}");
+
+        // Anywhere else there is none.
+        let entry = archive.entry(spans[0].dump_id).unwrap();
+        let from = usize::try_from(spans[0].start).unwrap();
+        for offset in [from - 1, from + 1, bytes.len()] {
+            let part = &bytes[offset..];
+            assert!(EntryReader::new(part, &archive.header, entry, 0).is_err());
+        }
+        // And a file that ends inside a block has no places.
+        for cut in [1, 7, bytes.len() - from] {
+            let mut reader = CustomReader::new(&bytes[..bytes.len() - cut]).unwrap();
+            assert!(reader.spans().is_err(), "{name} without {cut}");
+        }
+    }
 }

@@ -345,6 +345,60 @@ fn what_is_not_importable_is_refused_and_the_others_go_on() {
     assert_eq!(locks(&sandbox), 0);
 }
 
+/// Archives that pg_dump 15 to 18 made, in every version of the format and every compression.
+#[test]
+fn every_format_and_compression() {
+    let database = app_database("formats");
+    let sandbox = Sandbox::initialised(&database.url());
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lifeboat-pg/tests/archives");
+    let names = [
+        "pg15-z6",
+        "pg16-z6-redirect",
+        "pg17-lz4",
+        "pg17-zstd",
+        "pg18-z0",
+    ];
+    let files = names.map(|name| {
+        let packed = fixtures.join(format!("{name}.dump.gz"));
+        // As it is, it is no dump.
+        import(&sandbox, &[&packed], &[])
+            .fails(1)
+            .says("a gzip file");
+        let file = sandbox.root().join(format!("{name}.dump"));
+        let output = Command::new("gzip")
+            .arg("-dc")
+            .arg(packed)
+            .output()
+            .unwrap();
+        fs::write(&file, output.stdout).unwrap();
+        file
+    });
+    let report = imported(
+        &sandbox,
+        &files,
+        &["--database", "sample", "--time-zone", "UTC"],
+    );
+    assert_eq!(report["imported"], names.len(), "{report:#}");
+    for one in report["files"].as_array().unwrap() {
+        assert_eq!(one["rows"], report["files"][0]["rows"], "{report:#}");
+        let id = text(one, "backup");
+        let out = sandbox.root().join(format!("{id}.dump"));
+        sandbox.run(["export", &id, "-o", utf8(&out)]).ok();
+        sandbox.run(["verify", "--file", utf8(&out)]).ok();
+    }
+    sandbox
+        .run([
+            "verify",
+            "--read-data",
+            "--database",
+            "sample",
+            "--max-age",
+            "100y",
+        ])
+        .ok();
+    assert_eq!(sandbox.restic_is_content().len(), names.len());
+}
+
 #[test]
 fn every_flipped_byte_of_what_is_compressed_is_found() {
     let database = TestServer::shared().database("flips");

@@ -215,7 +215,9 @@ impl<'a> Import<'a> {
         let mut imported = self.commit(writer, &root, &manifest, size_bytes, (begun, started))?;
         // See the backup: a prune may have come between the two.
         if self.lock.verify().is_err()
-            && !locking::stands_after_all(self.repository, imported.id, interrupt)?
+            && !self
+                .repository
+                .remove_unless_whole(imported.id, interrupt)?
         {
             return Err(FileError::Inconsistent(
                 "data was removed from the repository while the dump was imported".to_owned(),
