@@ -40,6 +40,9 @@ _lifeboat() {
             lifeboat,hold)
                 cmd="lifeboat__subcmd__hold"
                 ;;
+            lifeboat,import)
+                cmd="lifeboat__subcmd__import"
+                ;;
             lifeboat,init)
                 cmd="lifeboat__subcmd__init"
                 ;;
@@ -71,7 +74,7 @@ _lifeboat() {
 
     case "${cmd}" in
         lifeboat)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export expire hold unhold status demo completions man"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export import expire hold unhold status demo completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -302,6 +305,44 @@ _lifeboat() {
                     return 0
                     ;;
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__import)
+            opts="-n -q -v -h --glob --database --time-zone --jobs --dry-run --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --glob)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --time-zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

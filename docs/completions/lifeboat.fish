@@ -39,6 +39,7 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "verify" -d 'Check
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "restore" -d 'Restore a backup, by default into a new database beside the old one'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "drill" -d 'Prove a backup: restore it into a scratch server, compare, measure, remove'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write a backup as a custom-format file for pg_restore'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "import" -d 'Bring dumps of pg_dump -Fc into the repository, with their own dates'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply the retention policy, then remove the data that no backup needs'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "copy" -d 'Bring every other repository up to date with the backups it lacks'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
@@ -133,6 +134,17 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l json -d 'Pr
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l glob -d 'Which files of a folder' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l database -d 'The name that the backups go by (default: the one configured for the dump\'s database, else its own)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l time-zone -d 'The zone of the dumps\' own times: Europe/Berlin, UTC, +05:30' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l jobs -d 'Read this many tables at once (default: one per processor)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -s n -l dry-run -d 'Only show what would be done'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand import" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-last -d 'Keep the newest N' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-hourly -d 'Keep the newest of each of the last N hours that have one' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand expire" -l keep-daily -d 'Keep the newest of each of the last N days that have one' -r

@@ -85,7 +85,7 @@ pub struct Manifest {
 /// The file that a backup was imported from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportedFrom {
-    /// Its path, as it was given.
+    /// Its path, whole.
     pub file: String,
     /// Its size in bytes.
     pub size_bytes: u64,

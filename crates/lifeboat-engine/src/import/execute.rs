@@ -203,7 +203,12 @@ impl<'a> Import<'a> {
             }
         };
         let from = ImportedFrom {
-            file: path.display().to_string(),
+            // As it is found later, from wherever somebody looks.
+            file: path
+                .canonicalize()
+                .unwrap_or_else(|_| path.to_owned())
+                .display()
+                .to_string(),
             size_bytes,
             sha256: survey.sha256.clone(),
             compression: facts.compression.to_owned(),
