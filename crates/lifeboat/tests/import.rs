@@ -393,14 +393,14 @@ fn every_format_and_compression() {
             "--database",
             "sample",
             "--max-age",
-            "100y",
+            "36500d",
         ])
         .ok();
     assert_eq!(sandbox.restic_is_content().len(), names.len());
 }
 
 #[test]
-fn every_flipped_byte_of_what_is_compressed_is_found() {
+fn flipped_bytes_of_what_is_compressed_are_found() {
     let database = TestServer::shared().database("flips");
     database.sql("CREATE TABLE t (id int, note text); INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 300) AS g");
     let sandbox = Sandbox::initialised(&database.url());

@@ -24,14 +24,14 @@ use crate::output::{Tone, human};
 /// Flags of `import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Takes what `pg_dump -Fc` wrote, by PostgreSQL 9.0 to 18, compressed with gzip, lz4, zstd or not at all.\n\
-    Each file becomes a backup with the dump's own date, the oldest first; what was imported before is\n\
-    recognised by its content. A file that is damaged or of another kind is refused, and the others go on:\n\
+    after_help = "Takes what `pg_dump -Fc` wrote, by PostgreSQL 9.0 to 18, compressed with gzip, lz4, zstd or not at all. \
+    Each file becomes a backup with the dump's own date, the oldest first; what was imported before is \
+    recognised by its content. A file that is damaged or of another kind is refused, and the others go on: \
     then the exit code is 1.\n\n\
-    A dump holds the time at which it was begun, but not its time zone. That is found by the time at which\n\
-    the file was last written to: the zone that puts the one shortly before the other. Where that does not\n\
-    tell (the file was copied without its times), it is taken to be this machine's. `--dry-run` shows what\n\
-    was found, `--time-zone` has the last word.\n\n\
+    A dump holds the time at which it was begun, but not its time zone. That is found by the time at which \
+    the file was last written to: the zone that puts the one shortly before the other. Where that does not \
+    tell (the file was copied without its times), it is taken to be this machine's. --dry-run shows what \
+    was found, --time-zone has the last word.\n\n\
     A dump does not hold roles. Where it was made without all rows or tables, the backup lacks them too."
 )]
 pub struct ImportArgs {
