@@ -1,5 +1,7 @@
 //! Advice on files that `import` does not take.
 
+use std::io::ErrorKind;
+
 use lifeboat_engine::import::{ImportError, Refusal};
 use lifeboat_pg::archive::{ArchiveError, Content};
 
@@ -10,6 +12,9 @@ use crate::exit::Exit;
 pub fn advice(refusal: &Refusal) -> &'static str {
     const RESTORE: &str = "restore it into a database of its own and back that up: `psql` or `pg_restore`, then `lifeboat backup`";
     match refusal {
+        Refusal::Unreadable(error) if error.kind() == ErrorKind::NotFound => {
+            "is the path right? `lifeboat import FOLDER` takes every *.dump of a folder"
+        }
         Refusal::Unreadable(_) => "run as a user who may read it",
         Refusal::NoFile => "save the dump to a file first",
         Refusal::Folder => "`--glob PATTERN` says which files of a folder are dumps",
