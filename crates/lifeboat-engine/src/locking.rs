@@ -5,10 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lifeboat_repo::check::{CheckOptions, CheckScope};
 use lifeboat_repo::lock::{Clock, LockGuard, LockHolder, LockInfo, LockMode, Patience};
-use lifeboat_repo::storage::{FileKind, StorageErrorKind};
-use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
+use lifeboat_repo::{Repository, RepositoryError};
 
 use crate::event::{Event, Observer};
 

@@ -80,7 +80,7 @@ fn time_zone(text: &str) -> Result<TimeZone, String> {
 
 /// Runs it.
 pub fn run(app: &App, args: &ImportArgs) -> Result<Exit, Failure> {
-    let repository = app.repository()?;
+    let repository = app.open(&app.config.primary)?;
     let request = ImportRequest {
         files: args.files.clone(),
         pattern: args.glob.clone(),

@@ -179,12 +179,7 @@ fn another(app: &App, settings: &RepositorySettings, args: &InitArgs) -> Result<
     })?;
     let (repository, created) = make(app, storage, &secret, Keys::Of(&other))?;
     let shared = repository.shares_keys_with(&other);
-    let made = made(
-        settings,
-        &repository,
-        created,
-        Some((&whose.name, shared)),
-    )?;
+    let made = made(settings, &repository, created, Some((&whose.name, shared)))?;
     finished(
         app,
         &Made {

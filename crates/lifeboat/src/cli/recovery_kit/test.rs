@@ -122,7 +122,12 @@ fn bare(app: &App, kit: &Kit, credentials: &[SecretString]) -> Result<App, Failu
     })?;
     config.primary.remote.path_style.value = kit.path_style;
     if !kit.ssh_command.is_empty() {
-        config.primary.remote.ssh_command.value.clone_from(&kit.ssh_command);
+        config
+            .primary
+            .remote
+            .ssh_command
+            .value
+            .clone_from(&kit.ssh_command);
     }
     Ok(App {
         config,
@@ -179,10 +184,11 @@ impl Trial<'_> {
 
     fn open(&self) -> Result<Repository, Failure> {
         let kit = &self.kit.kit;
-        let repository = self
-            .bare
-            .open(&self.bare.config.primary)
-            .map_err(|failure| match failure.exit {
+        let repository =
+            self.bare
+                .open(&self.bare.config.primary)
+                .map_err(|failure| {
+                    match failure.exit {
                 Exit::WrongPassword => self.stale(format!(
                     "the recovery kit is stale: its passphrase (key {}) does not open {} any more",
                     kit.key, kit.location
@@ -192,7 +198,8 @@ impl Trial<'_> {
                     failure.fact
                 )),
                 _ => failure,
-            })?;
+            }
+                })?;
         if repository.id() != kit.repository_id {
             return Err(self.stale(format!(
                 "the recovery kit is of another repository: {} is {} now, and was {}",
