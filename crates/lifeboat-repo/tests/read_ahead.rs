@@ -49,7 +49,7 @@ impl Storage for Distant {
         self.inner.size(kind, name)
     }
     fn read(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, StorageError> {
-        if matches!(kind, FileKind::Snapshot | FileKind::Index) {
+        if kind == FileKind::Snapshot {
             self.meet();
         }
         self.inner.read(kind, name)

@@ -200,7 +200,7 @@ fn one(app: &App, database: &DatabaseStatus) -> String {
     let rpo = objective(&database.rpo);
     facts.push((
         "RPO now",
-        match database.held.iter().any(|held| held.off_host) {
+        match database.held.len() > 1 && database.held.iter().any(|held| held.off_host) {
             true => format!("{rpo}, from the newest off-host"),
             false => rpo,
         },
