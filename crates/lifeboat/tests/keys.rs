@@ -328,14 +328,14 @@ fn killed_at_every_write() {
     struck(
         "write,fsync,fdatasync,fchown,ftruncate,mkdir,chmod,fchmod",
         "signal=KILL",
-        8,
+        5,
     );
 }
 
 #[test]
 fn a_disk_that_fails_or_is_full_at_every_step() {
     struck("fsync,fdatasync", "error=EIO", 4);
-    struck("rename,renameat,renameat2,write", "error=ENOSPC", 4);
+    struck("rename,renameat,renameat2,write", "error=ENOSPC", 3);
 }
 
 /// A credential that may write and not delete, as backups should have.

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lifeboat_testkit::remote::S3Server;
+use lifeboat_testkit::remote::{S3Server, SshServer};
 use lifeboat_testkit::{TestDatabase, TestServer, search_path};
 use support::s3::{s3_location, with_s3};
 use support::sql::{Restored, assert_same, fingerprint, psql};
@@ -320,6 +320,42 @@ fn a_kit_of_a_bucket_asks_for_the_access_key() {
         stick_text,
     ];
     sandbox.run_with(words, &change).ok();
+    tested(&sandbox, &kit, |_| {}).ok();
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_kit_of_a_repository_behind_ssh_tells_how_it_is_reached() {
+    let server = SshServer::shared();
+    let database = app_database("kit_ssh");
+    let sandbox = Sandbox::new(&database.url());
+    let folder = sandbox.root().join("etc");
+    fs::create_dir(&folder).unwrap();
+    let settings = format!(
+        "[repository]\nurl = \"{}\"\nssh_command = [\"ssh\", \"-F\", \"{}\"]\n",
+        server.location("kit"),
+        server.ssh_config().display()
+    );
+    fs::write(folder.join("lifeboat.toml"), settings).unwrap();
+    let run = |args: &[&str]| {
+        let config = folder.join("lifeboat.toml");
+        sandbox.run_with(args, |command| {
+            command
+                .env_remove("LIFEBOAT_REPOSITORY")
+                .env("LIFEBOAT_CONFIG", config);
+        })
+    };
+    run(&["init"]).ok();
+    run(&["backup"]).ok();
+    let kit = folder.join(TEXT);
+    let proof = tested(&sandbox, &kit, |_| {}).ok().json("recovery-kit");
+    assert!(
+        proof["without_lifeboat"]["rows"].as_u64().unwrap() > 20_000,
+        "{proof:#}"
+    );
+    run(&["key", "rotate"]).ok();
+    tested(&sandbox, &kit, |_| {}).code_is(3).says("stale");
+    run(&["recovery-kit", "write", "--replace"]).ok();
     tested(&sandbox, &kit, |_| {}).ok();
     sandbox.assert_nothing_left();
 }

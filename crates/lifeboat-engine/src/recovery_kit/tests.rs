@@ -138,7 +138,7 @@ fn a_line_that_is_missing_or_wrong_is_named() {
             ..
         })
     ));
-    let wrong = text.replacen(" /srv/repo", " gopher:x", 1);
+    let wrong = text.replacen(" /srv/repo", " rest:http://x/", 1);
     assert!(matches!(
         read(&wrong),
         Err(KitError::Unusable {
