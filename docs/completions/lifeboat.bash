@@ -25,6 +25,9 @@ _lifeboat() {
             lifeboat,completions)
                 cmd="lifeboat__subcmd__completions"
                 ;;
+            lifeboat,copy)
+                cmd="lifeboat__subcmd__copy"
+                ;;
             lifeboat,demo)
                 cmd="lifeboat__subcmd__demo"
                 ;;
@@ -46,11 +49,17 @@ _lifeboat() {
             lifeboat,init)
                 cmd="lifeboat__subcmd__init"
                 ;;
+            lifeboat,key)
+                cmd="lifeboat__subcmd__key"
+                ;;
             lifeboat,list)
                 cmd="lifeboat__subcmd__list"
                 ;;
             lifeboat,man)
                 cmd="lifeboat__subcmd__man"
+                ;;
+            lifeboat,recovery-kit)
+                cmd="lifeboat__subcmd__recovery__subcmd__kit"
                 ;;
             lifeboat,restore)
                 cmd="lifeboat__subcmd__restore"
@@ -67,6 +76,24 @@ _lifeboat() {
             lifeboat,verify)
                 cmd="lifeboat__subcmd__verify"
                 ;;
+            lifeboat__subcmd__key,add)
+                cmd="lifeboat__subcmd__key__subcmd__add"
+                ;;
+            lifeboat__subcmd__key,list)
+                cmd="lifeboat__subcmd__key__subcmd__list"
+                ;;
+            lifeboat__subcmd__key,remove)
+                cmd="lifeboat__subcmd__key__subcmd__remove"
+                ;;
+            lifeboat__subcmd__key,rotate)
+                cmd="lifeboat__subcmd__key__subcmd__rotate"
+                ;;
+            lifeboat__subcmd__recovery__subcmd__kit,test)
+                cmd="lifeboat__subcmd__recovery__subcmd__kit__subcmd__test"
+                ;;
+            lifeboat__subcmd__recovery__subcmd__kit,write)
+                cmd="lifeboat__subcmd__recovery__subcmd__kit__subcmd__write"
+                ;;
             *)
                 ;;
         esac
@@ -74,7 +101,7 @@ _lifeboat() {
 
     case "${cmd}" in
         lifeboat)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export import expire hold unhold status demo completions man"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export import expire copy hold unhold key recovery-kit status demo completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -122,13 +149,17 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__check)
-            opts="-q -v -h --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -161,6 +192,36 @@ _lifeboat() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        lifeboat__subcmd__copy)
+            opts="-n -q -v -h --to --from --dry-run --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         lifeboat__subcmd__demo)
             opts="-q -v -h --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -180,7 +241,7 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__drill)
-            opts="-q -v -h --on --jobs --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --on --jobs --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -198,6 +259,10 @@ _lifeboat() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -210,7 +275,7 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__expire)
-            opts="-n -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --dry-run --no-prune --database --retry-lock --config --json --quiet --verbose --help"
+            opts="-n -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --dry-run --no-prune --database --repository --retry-lock --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -248,6 +313,10 @@ _lifeboat() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --retry-lock)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -264,7 +333,7 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__export)
-            opts="-o -q -v -h --output --database --config --json --quiet --verbose --help"
+            opts="-o -q -v -h --output --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -282,6 +351,10 @@ _lifeboat() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -294,7 +367,7 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__hold)
-            opts="-q -v -h --reason --list --database --retry-lock --config --json --quiet --verbose --help"
+            opts="-q -v -h --reason --list --database --repository --retry-lock --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,6 +378,10 @@ _lifeboat() {
                     return 0
                     ;;
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -362,18 +439,16 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__init)
-<<<<<<< HEAD
-            opts="-q -v -h --config --json --quiet --verbose --help"
-=======
-            opts="-q -v -h --repository --separate-keys --keys-of --config --json --quiet --verbose --help"
->>>>>>> 59d9447 (copy: manual, completions, help; others' snapshots stay where they are)
+            opts="-q -v -h --recovery-kit --repository --separate-keys --keys-of --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-<<<<<<< HEAD
-=======
+                --recovery-kit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -382,7 +457,140 @@ _lifeboat() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
->>>>>>> 59d9447 (copy: manual, completions, help; others' snapshots stay where they are)
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__key)
+            opts="-q -v -h --config --json --quiet --verbose --help list add remove rotate"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__key__subcmd__add)
+            opts="-q -v -h --new-password-file --generate --repository --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --new-password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --generate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__key__subcmd__list)
+            opts="-q -v -h --repository --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__key__subcmd__remove)
+            opts="-q -v -h --yes --repository --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --yes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__key__subcmd__rotate)
+            opts="-q -v -h --new-password-file --repository --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --new-password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -395,13 +603,17 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__list)
-            opts="-q -v -h --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -434,8 +646,78 @@ _lifeboat() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        lifeboat__subcmd__recovery__subcmd__kit)
+            opts="-q -v -h --config --json --quiet --verbose --help write test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__recovery__subcmd__kit__subcmd__test)
+            opts="-q -v -h --scratch-dir --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --scratch-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__recovery__subcmd__kit__subcmd__write)
+            opts="-o -q -v -h --output --replace --with-credentials --repository --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         lifeboat__subcmd__restore)
-            opts="-q -v -h --to --server --into --clean --yes --table --schema-only --data-only --owner --jobs --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --to --server --into --clean --yes --table --schema-only --data-only --owner --jobs --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -469,6 +751,10 @@ _lifeboat() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -481,13 +767,17 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__show)
-            opts="-q -v -h --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -503,13 +793,17 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__status)
-            opts="-q -v -h --database --config --json --quiet --verbose --help"
+            opts="-q -v -h --database --repository --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -525,13 +819,17 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__unhold)
-            opts="-q -v -h --database --retry-lock --config --json --quiet --verbose --help"
+            opts="-q -v -h --database --repository --retry-lock --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -551,7 +849,7 @@ _lifeboat() {
             return 0
             ;;
         lifeboat__subcmd__verify)
-            opts="-q -v -h --read-data --all --subset --max-proof-age --max-age --database --dump-dir --glob --file --config --json --quiet --verbose --help"
+            opts="-q -v -h --read-data --all --subset --max-proof-age --max-age --database --repository --dump-dir --glob --file --config --json --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -570,6 +868,10 @@ _lifeboat() {
                     return 0
                     ;;
                 --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -44,10 +44,13 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "copy" -d 'Bring every other repository up to date with the backups it lacks'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "unhold" -d 'Let a held backup expire again'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "key" -d 'List, add, remove or rotate the passphrases that open the repository'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "recovery-kit" -d 'Write the recovery kit anew, or prove it by doing what it says'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "status" -d 'Hold the objectives against reality'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "demo" -d 'See all of it on a throwaway server, in two minutes'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l recovery-kit -d 'Write the recovery kit into this folder' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l repository -d 'Make this configured repository (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l keys-of -d 'Make it with the master key of this configured repository (default: that of the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand init" -l config -d 'Read this configuration file' -r -F
@@ -189,6 +192,68 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -l json -d 'Pr
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand unhold" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -f -a "list" -d 'List the keys: who made them, when, and which one is in use'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -f -a "add" -d 'Let a further passphrase open the repository'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -f -a "remove" -d 'Remove a key, so that its passphrase opens the repository no more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and not __fish_seen_subcommand_from list add remove rotate" -f -a "rotate" -d 'Replace the passphrase in use by a new one'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l new-password-file -d 'Take the new passphrase from this file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l generate -d 'Make a passphrase, and write it into this new file (mode 0600)' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -l yes -d 'Confirm, by the ID that `key list` shows, that it shall go' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -l new-password-file -d 'Take the new passphrase from this file, in place of a generated one' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand key; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -f -a "write" -d 'Write it anew: after the passphrase, the location or the databases changed'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and not __fish_seen_subcommand_from write test" -f -a "test" -d 'Prove it: bring the newest backups back with nothing but what stands in it'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -s o -l output -d 'Write into this folder (default: that of the configuration file)' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -l replace -d 'Replace an older kit. It may be the only way into copies of the repository with an older key'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -l with-credentials -d 'Put the access key to the bucket into the kit as well'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from write" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -l scratch-dir -d 'Start the scratch servers in this folder; it needs room for the database (default: the temporary folder)' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand recovery-kit; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l repository -d 'The repository, when several are configured (default: the first one)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand status" -l config -d 'Read this configuration file' -r -F
