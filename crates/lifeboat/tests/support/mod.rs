@@ -13,8 +13,10 @@
 
 pub mod data;
 pub mod midst;
+pub mod power;
 pub mod processes;
 pub mod pty;
+pub mod report;
 pub mod restic;
 pub mod running;
 pub mod s3;
