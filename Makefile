@@ -13,7 +13,7 @@ RUNS    ?= 3
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test test-matrix bench check build install setup
+.PHONY: demo test torture test-matrix bench check build install setup
 
 build:
 	@scripts/setup build
@@ -24,6 +24,13 @@ demo: build
 
 test: setup
 	cargo test --workspace --locked
+
+# Every strike, where the suite takes some; root, for the power cuts. The report is docs/reliability.md.
+torture: setup
+	rm -f $(abspath $(TARGET))/torture.jsonl
+	LIFEBOAT_TORTURE=1 LIFEBOAT_TORTURE_REPORT=$(abspath $(TARGET))/torture.jsonl cargo test --locked --package lifeboat \
+	    --test power_cut --test expire --test interrupted_backup --test keys --test copy --test damage
+	cargo xtask reliability $(abspath $(TARGET))/torture.jsonl
 
 test-matrix:
 	scripts/test-matrix

@@ -2,6 +2,7 @@
 
 mod bench;
 mod documents;
+mod reliability;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,11 @@ enum Task {
     Completions,
     /// Write docs/configuration.md.
     ConfigReference,
+    /// Write docs/reliability.md from what `make torture` found.
+    Reliability {
+        /// The findings, a JSON object a line.
+        findings: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -31,6 +37,7 @@ fn main() -> ExitCode {
         Task::Man => documents::man(),
         Task::Completions => documents::completions(),
         Task::ConfigReference => documents::config_reference(),
+        Task::Reliability { findings } => reliability::write(&findings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lifeboat_testkit::TestServer;
+use support::report::{Finding, tell};
 use support::running::Run;
 use support::sql::{Fingerprint, Restored, assert_same, databases, fingerprint};
 use support::{Sandbox, app_database, data, files};
@@ -120,6 +121,7 @@ impl Repository {
 #[test]
 fn a_flipped_byte_in_any_file() {
     let repository = repository("flip");
+    let mut flips = 0;
     for file in &repository.files {
         let length = fs::metadata(file).unwrap().len() as usize;
         assert!(length > 0);
@@ -144,9 +146,17 @@ fn a_flipped_byte_in_any_file() {
             });
             let what = format!("{}, byte {at} of {length}", file.display());
             repository.assert_named(file, &run, &what);
+            flips += 1;
         }
     }
     repository.sandbox.run(["verify", "--read-data"]).ok();
+    tell(&Finding {
+        group: "Damage",
+        what: "a flipped bit, in every file of a repository with two backups",
+        n: flips,
+        bad: 0,
+        of: "not found by `lifeboat verify --read-data`, or the file or the backups not named",
+    });
 }
 
 #[test]
@@ -167,6 +177,13 @@ fn a_file_cut_short_or_grown() {
         }
     }
     repository.sandbox.run(["verify", "--read-data"]).ok();
+    tell(&Finding {
+        group: "Damage",
+        what: "every file empty, cut in half, or one byte longer",
+        n: repository.files.len() * 3,
+        bad: 0,
+        of: "not found by `lifeboat verify --read-data`, or the file or the backups not named",
+    });
 }
 
 #[test]

@@ -17,6 +17,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use support::midst::{locks, next_run_succeeds};
 use support::processes::{self, wait_for};
+use support::report::{Finding, tell};
 use support::running::Session;
 use support::small_disk::SmallDisk;
 use support::strace::some_of;
@@ -246,7 +247,9 @@ fn struck(name: &str, calls: &str, action: &str) {
     let copy = sandbox.copied();
     let count = copy.calls(&EXPIRE, calls);
     assert!(count > 12, "{count} {calls}");
+    let mut strikes = 0;
     for when in some_of(count, 5) {
+        strikes += 1;
         let copy = sandbox.copied();
         let inject = format!("{calls}:{action}:when={when}");
         let run = copy.struck(&EXPIRE, calls, action, when);
@@ -265,6 +268,13 @@ fn struck(name: &str, calls: &str, action: &str) {
         let is_lock = |path: &&std::path::PathBuf| path.extension().is_none();
         assert_eq!(held.iter().filter(is_lock).count(), 0, "{inject}");
     }
+    tell(&Finding {
+        group: "Struck at a system call",
+        what: &format!("`lifeboat expire`: {action} at {calls}"),
+        n: strikes,
+        bad: 0,
+        of: "backups lost that had to stay, faults that restic finds, next runs that failed",
+    });
 }
 
 #[test]

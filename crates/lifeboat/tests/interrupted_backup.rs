@@ -20,6 +20,7 @@ use support::midst::{
     nothing_was_backed_up, packs, sessions,
 };
 use support::processes::wait_for;
+use support::report::{Finding, tell};
 use support::running::Session;
 use support::small_disk::SmallDisk;
 use support::sql::psql;
@@ -120,7 +121,7 @@ fn sigkill_in_the_middle_of_a_backup() {
 fn sigkill_at_every_step_of_making_it_durable() {
     let database = app_database("steps");
     let sandbox = Sandbox::initialised(&database.url());
-    let mut complete = 0;
+    let (mut complete, mut strikes) = (0, 0);
     // A rename is what makes a file appear. One after the other is never reached, until all are done.
     for when in 1..100 {
         data::churn_a_little(&database, when);
@@ -140,12 +141,20 @@ fn sigkill_at_every_step_of_making_it_durable() {
             );
             break;
         }
+        strikes += 1;
         assert_eq!(complete, 0, "killed at file {when}, and listed\n{run}");
         let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
         assert_eq!(check.code, 0, "killed at file {when}\n{check}");
     }
     assert_eq!(complete, 1);
     next_run_succeeds(&sandbox);
+    tell(&Finding {
+        group: "Struck at a system call",
+        what: "`lifeboat backup`: signal=KILL at every rename and link",
+        n: strikes,
+        bad: 0,
+        of: "half backups listed, faults that restic finds, next runs that failed",
+    });
 }
 
 #[test]
@@ -156,6 +165,7 @@ fn a_failing_disk_at_every_step() {
         ("fsync,fdatasync", "error=EIO"),
         ("rename,renameat,renameat2,linkat,link", "error=ENOSPC"),
     ] {
+        let mut strikes = 0;
         for when in 1..100 {
             data::churn_a_little(&database, when);
             let before = sandbox.restic_snapshots().len();
@@ -166,7 +176,15 @@ fn a_failing_disk_at_every_step() {
             }
             run.fails(1);
             nothing_was_backed_up(&sandbox, before);
+            strikes += 1;
         }
+        tell(&Finding {
+            group: "Struck at a system call",
+            what: &format!("`lifeboat backup`: {action} at every {calls}"),
+            n: strikes,
+            bad: 0,
+            of: "half backups listed, faults that restic finds, next runs that failed",
+        });
     }
     next_run_succeeds(&sandbox);
 }

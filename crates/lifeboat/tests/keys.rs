@@ -21,6 +21,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::Value;
 use support::processes::wait_for;
 use support::pty::Terminal;
+use support::report::{Finding, tell};
 use support::s3::{s3_location, with_s3};
 use support::strace::some_of;
 use support::{PASSPHRASE, Run, Sandbox, entries, mode, set_mode, text, write_secret};
@@ -311,6 +312,13 @@ fn struck(calls: &str, action: &str, at_least: usize) {
                 }
             });
         }
+    });
+    tell(&Finding {
+        group: "Struck at a system call",
+        what: &format!("`lifeboat key rotate`: {action} at {calls}"),
+        n: points.len(),
+        bad: 0,
+        of: "passphrase files that open nothing, next runs that failed",
     });
 }
 
