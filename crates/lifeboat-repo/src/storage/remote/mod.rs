@@ -1,6 +1,6 @@
 //! A repository on another machine: S3 through OpenDAL, SFTP through `ssh`.
 //!
-//! Two layers. A [`Backend`] tries an operation once and says how that failed; [`RemoteStorage`] turns it into
+//! Two layers. A `Backend` tries an operation once and says how that failed; [`RemoteStorage`] turns it into
 //! what [`Storage`] promises: what may pass is tried again, with growing pauses and not for ever, what will not
 //! pass is told at once, and a write whose answer was lost is known for what it is. Nothing else in the
 //! repository knows that there is a network.
