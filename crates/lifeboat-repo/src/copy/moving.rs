@@ -300,12 +300,3 @@ struct Hands {
     fetched: Vec<u8>,
     scratch: Vec<u8>,
 }
-
-impl BlobOpener {
-    /// Whether `sealed` opens to what `blob` promises. It is opened in `scratch`, where it stays.
-    fn prove(&mut self, blob: &PackedBlob, sealed: &[u8], scratch: &mut Vec<u8>) -> bool {
-        scratch.clear();
-        scratch.extend_from_slice(sealed);
-        self.open(blob, scratch).is_ok()
-    }
-}
