@@ -574,9 +574,8 @@ fn to_a_bucket_and_to_a_folder_behind_ssh() {
 fn a_server_that_dies_and_comes_back_costs_no_copy() {
     let source = three_hours();
     let snapshots = newest_first(&source);
-    let mut server = S3Server::start();
-    let storage = s3(&s3_at(&server.endpoint(), &server.bucket(), "copy"));
-    let there = beside(&source, storage);
+    let mut server = SshServer::start();
+    let there = beside(&source, sftp(&server, "copy"));
     let holder = this_process();
     let source_lock = source.lock(LockMode::Shared, &holder, clock()).unwrap();
     let destination_lock = there.lock(LockMode::Shared, &holder, clock()).unwrap();

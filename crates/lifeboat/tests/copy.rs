@@ -344,10 +344,9 @@ fn a_killed_copy_is_taken_up_where_it_was() {
 /// One place is down: the other is served, what is wrong is said, and what is not known counts for nothing.
 #[test]
 fn a_dead_destination_stops_neither_the_others_nor_the_backup() {
-    let mut server = S3Server::start();
+    let mut server = SshServer::start();
     let database = app_database("one_is_down");
-    let location = in_a_new_bucket(&server);
-    let others = a_bucket("down", &location, "after_backup = true") + &a_folder("disk");
+    let others = a_folder_behind_ssh("down", &server, "after_backup = true") + &a_folder("disk");
     let world = World::new(&database.url(), &others);
     for args in [
         &["init"][..],
