@@ -6,7 +6,7 @@
 //! nobody up, and the next one to lock removes it. So an interrupted run needs no clean-up.
 //!
 //! Who may not delete cannot remove its lock either. It says in a second file that the first counts for nothing any
-//! more ([`LockFile::released`]), and both are removed by the next one that may. restic knows no such thing: for it
+//! more (`LockFile::released`), and both are removed by the next one that may. restic knows no such thing: for it
 //! the lock is in force until it is stale, and the second file is stale from the beginning.
 //!
 //! Invariant: while a [`LockGuard`] passes [`LockGuard::check`], no lock that excludes it was granted by

@@ -2,8 +2,8 @@
 //!
 //! [`plan`] opens each file as far as its table of contents and says what it is: which database, of when, and what
 //! speaks against it. [`execute`] imports, the oldest first. A file is read twice: once as it is, to its last byte
-//! ([`survey`]), so that one that was cut short or was imported before costs nothing; then its data, by several
-//! threads, into the same tree of the same chunks as a backup of the same rows ([`load`]).
+//! (`survey`), so that one that was cut short or was imported before costs nothing; then its data, by several
+//! threads, into the same tree of the same chunks as a backup of the same rows (`load`).
 //!
 //! The invariant is that of a backup: each file becomes one backup whole or none at all, and the snapshot that makes
 //! it one is written last. A file that is refused is no reason not to import the others; a repository that fails is.

@@ -50,7 +50,7 @@ impl BlobOpener {
     ///
     /// # Errors
     /// When anything about it is not as promised. Memory is taken for at most
-    /// [`BlobKind::most_plain_bytes`], and only after the code was checked.
+    /// `BlobKind::most_plain_bytes`, and only after the code was checked.
     pub fn open(&mut self, blob: &PackedBlob, sealed: &mut [u8]) -> Result<&[u8], PackError> {
         if sealed.len() != blob.length as usize {
             return Err(PackError::WrongLength(blob.id));
