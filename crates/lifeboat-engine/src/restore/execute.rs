@@ -187,8 +187,7 @@ impl Run<'_> {
         }
         // Of a restore of rows alone, this is the refreshing of materialized views.
         self.stage(stages, Stage::PostData, |run| {
-            let post_data = run.plan.toc.with_sections(&[Section::PostData]);
-            for (archive, jobs) in passes(&post_data, run.request.jobs) {
+            for (archive, jobs) in passes(&run.plan.toc, run.request.jobs) {
                 run.definitions(&archive, jobs)?;
             }
             Ok(())
