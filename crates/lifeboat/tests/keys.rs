@@ -219,6 +219,25 @@ fn a_rotation_replaces_passphrase_and_key() {
     is_rotated(&sandbox, &run);
     sandbox.run(words).code_is(2).says("in use");
 
+    // What opens another repository as well stays, by whatever name that one knows it.
+    let config = sandbox.root().join("two.toml");
+    std::os::unix::fs::symlink("real", sandbox.root().join("linked")).unwrap();
+    for other in [
+        format!("password_file = \"{}\"", real.display()),
+        "password_file = \"linked\"".to_owned(),
+        format!("password_command = [\"cat\", \"{}\"]", real.display()),
+    ] {
+        let text = format!(
+            "[[repository]]\n\n[[repository]]\nname = \"disk\"\npath = \"disk\"\n{other}\n"
+        );
+        fs::write(&config, text).unwrap();
+        sandbox
+            .run(["key", "rotate", "--config", config.to_str().unwrap()])
+            .fails(4)
+            .says("opens the repository disk as well");
+        assert_eq!(read(&real), "my own Passphrase 3", "{other}");
+    }
+
     // The passphrase of another key would join the two.
     let other = sandbox.root().join("other");
     let other = other.to_str().unwrap();

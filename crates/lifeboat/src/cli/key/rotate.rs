@@ -1,5 +1,6 @@
 //! `lifeboat key rotate`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use lifeboat_engine::config::{PasswordSource, RepositorySettings, Setting};
 use lifeboat_engine::keys::{self, Added, RotateRequest};
 use lifeboat_repo::storage::Storage;
 use lifeboat_repo::{KeyId, Repository, RepositoryError};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{LockArg, RepositoryArg};
@@ -68,17 +70,19 @@ fn refuse_shared_file(
     let PasswordSource::File(path) = &password.value else {
         return Ok(());
     };
-    let has_it = |other: &&RepositorySettings| {
-        other.name != settings.name
-            && matches!(
-                other.password.as_ref().map(|source| &source.value),
-                Some(PasswordSource::File(theirs)) if theirs == path
-            )
-    };
-    let Some(other) = app.config.repositories().find(has_it) else {
+    let others = app.config.repositories();
+    let mut shared = None;
+    for other in others.filter(|other| other.name != settings.name) {
+        if let Some(theirs) = &other.password
+            && is_shared(path, password, theirs)?
+        {
+            shared = Some(&other.name);
+            break;
+        }
+    }
+    let Some(name) = shared else {
         return Ok(());
     };
-    let name = &other.name;
     let fact = format!(
         "{} opens the repository {name} as well, which would be locked out",
         path.display()
@@ -88,6 +92,25 @@ fn refuse_shared_file(
             "give {name} a passphrase of its own: `lifeboat key add --repository {name} --new-password-file FILE`, and `password_file = \"FILE\"` in its section"
         ))
         .hint("then run this again"))
+}
+
+/// Whether what another repository's passphrase comes from is this file, by whatever name.
+fn is_shared(
+    path: &Path,
+    own: &Setting<PasswordSource>,
+    theirs: &Setting<PasswordSource>,
+) -> Result<bool, Failure> {
+    // One that is not there yet is nobody's.
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match &theirs.value {
+        PasswordSource::File(theirs) => Ok(real(theirs) == real(path)),
+        // What a program reads cannot be told, only what it says.
+        PasswordSource::Command(_) => {
+            let (own, theirs) = (secrets::password(own)?, secrets::password(theirs)?);
+            Ok(own.expose_secret() == theirs.expose_secret())
+        }
+        PasswordSource::Literal(_) => Ok(false),
+    }
 }
 
 fn replace_file(
