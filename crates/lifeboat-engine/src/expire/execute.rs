@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lifeboat_repo::lock::LockHolder;
 use lifeboat_repo::prune::{PruneEstimate, PruneEvent, PruneOptions, PruneReport, PruneRequest};
 use lifeboat_repo::snapshot::Snapshot;
@@ -15,7 +15,7 @@ use super::{Candidate, Evidence, Health, Policy, Verdict, decide, dropped};
 use crate::catalog::{self, Backup};
 use crate::config::TimeSpan;
 use crate::event::{Event, Observer, Stage};
-use crate::journal::{Journal, JournalError, Outcome, ProofLevel, Run, RunKind};
+use crate::journal::{Journal, JournalError, Outcome, Run, RunKind};
 
 /// What shall expire.
 #[derive(Debug, Clone)]
@@ -165,8 +165,10 @@ struct Facts<'r> {
     proven: BTreeSet<String>,
     /// What this machine has imported: rightly stored later than it is dated.
     imported: BTreeSet<String>,
-    /// The last drill's word on each backup.
-    drilled: BTreeMap<String, bool>,
+    /// What the last drill did not prove.
+    unproven: BTreeSet<String>,
+    /// When this machine copied backups into this repository: files of that time are stored later than they are dated.
+    copying: Vec<(Timestamp, Timestamp)>,
     /// Of each database the last backup run that failed, with no successful one after it.
     failed: BTreeMap<String, Run>,
     /// When each snapshot's file was stored, as last known.
@@ -188,17 +190,11 @@ impl<'r> Facts<'r> {
         if let Some(error) = damaged.into_iter().next() {
             return Err(error.into());
         }
-        let proofs = journal.best_proofs(repository.id())?;
-        let proven = proofs
-            .into_iter()
-            .filter(|(_, proof)| proof.level == ProofLevel::Proven)
-            .map(|(id, _)| id)
-            .collect();
         let (backups, _) = catalog::backups_of(snapshots.clone());
         let names: BTreeSet<&String> = backups.iter().map(|backup| &backup.database).collect();
         let mut failed = BTreeMap::new();
         for name in &names {
-            if let Some(run) = last_failure(journal, repository.id(), name)? {
+            if let Some(run) = last_failure(journal, name)? {
                 failed.insert((*name).clone(), run);
             }
         }
@@ -215,9 +211,12 @@ impl<'r> Facts<'r> {
         let mut facts = Self {
             repository,
             request,
-            proven,
-            imported: journal.imported(repository.id())?,
-            drilled: journal.last_verdicts(repository.id())?,
+            // Of a copy the journal knows what it knows of the original: backups are taken into one repository and
+            // drilled out of any, and bear one ID everywhere.
+            proven: journal.proven_anywhere()?,
+            unproven: journal.unproven_anywhere()?,
+            imported: journal.imported()?,
+            copying: copying(journal, repository.id(), request.now)?,
             failed,
             stored: Mutex::new(repository.snapshots_stored()?),
             verdicts: Vec::new(),
@@ -280,14 +279,16 @@ impl<'r> Facts<'r> {
                 },
             },
             is_proven: self.proven.contains(&name),
-            is_bad: self.drilled.get(&name) == Some(&false),
+            is_bad: self.unproven.contains(&name),
             held: backup.held.clone(),
         }
     }
 
     fn stored_at(&self, id: SnapshotId) -> Option<Timestamp> {
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.get(&id).copied()
+        let at = *stored.get(&id)?;
+        let was_copied = |(from, to): &(Timestamp, Timestamp)| (*from..=*to).contains(&at);
+        (!self.copying.iter().any(was_copied)).then_some(at)
     }
 
     /// The snapshots that go, of these. What an interrupted hold left beside its successor goes as well.
@@ -303,14 +304,31 @@ impl<'r> Facts<'r> {
     }
 }
 
-/// The last backup run that failed, unless a later one succeeded.
-fn last_failure(
+/// The storage's clock may differ so much from ours.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// When runs of this machine copied into a repository, by the storage's clock.
+fn copying(
     journal: &Journal,
     repository: &str,
-    database: &str,
-) -> Result<Option<Run>, JournalError> {
-    let last =
-        |outcome| journal.last_run(RunKind::Backup, repository, Some(database), Some(outcome));
+    now: Timestamp,
+) -> Result<Vec<(Timestamp, Timestamp)>, JournalError> {
+    let runs = journal.runs_of(RunKind::Copy, repository)?;
+    Ok(runs
+        .into_iter()
+        .map(|run| {
+            let (from, to) = (run.started, run.finished.unwrap_or(now));
+            (
+                from.checked_sub(CLOCK_TOLERANCE).unwrap_or(from),
+                to.checked_add(CLOCK_TOLERANCE).unwrap_or(to),
+            )
+        })
+        .collect())
+}
+
+/// The last backup run of a database that failed, unless a later one succeeded.
+fn last_failure(journal: &Journal, database: &str) -> Result<Option<Run>, JournalError> {
+    let last = |outcome| journal.last_run(RunKind::Backup, None, Some(database), Some(outcome));
     let mut worst: Option<Run> = None;
     for outcome in [Outcome::Failed, Outcome::Vanished, Outcome::Interrupted] {
         if let Some(run) = last(outcome)?

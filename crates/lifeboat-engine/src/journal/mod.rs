@@ -5,8 +5,10 @@
 //! the caller reports that once. Several processes may use the file at the same time (WAL mode, short
 //! transactions, a busy timeout). The room knows nothing of repositories or PostgreSQL: ids are text.
 
+mod kinds;
+mod proofs;
 mod reads;
-mod record;
+mod runs;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -18,12 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use kinds::{Outcome, ProofLevel, RunKind};
+pub use proofs::{Drill, DrillId, Proof, Stage};
 pub use reads::PackRead;
-pub use record::{
-    Drill, DrillId, Outcome, Proof, ProofLevel, Run, RunEnd, RunId, RunKind, RunStart, Stage,
-};
+pub use runs::{Run, RunEnd, RunId, RunStart};
 
 /// The journal's file name in the state folder.
 pub const FILE_NAME: &str = "journal.sqlite3";
@@ -145,4 +148,17 @@ fn open_file(folder: &Path) -> Result<(Connection, PathBuf), JournalError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     schema::migrate(&mut connection, &path)?;
     Ok((connection, path))
+}
+
+fn time(ms: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(ms).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, ms))
+}
+
+/// SQLite counts up to 2^63; bytes and milliseconds never get there.
+fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
 }

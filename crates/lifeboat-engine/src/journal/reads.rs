@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::record::{count, time, whole};
-use super::{Journal, JournalError};
+use super::{Journal, JournalError, count, time, whole};
 
 /// A pack that was read to its end and found good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

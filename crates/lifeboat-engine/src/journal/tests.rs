@@ -62,7 +62,7 @@ fn a_run_is_remembered_across_openings_in_private_files() {
     let run = journal
         .last_run(
             RunKind::Backup,
-            "r1",
+            Some("r1"),
             Some("memalerts"),
             Some(Outcome::Succeeded),
         )
@@ -73,13 +73,13 @@ fn a_run_is_remembered_across_openings_in_private_files() {
     assert_eq!(run.finished, Some(at(5)));
     assert!(
         journal
-            .last_run(RunKind::Backup, "r1", None, Some(Outcome::Failed))
+            .last_run(RunKind::Backup, Some("r1"), None, Some(Outcome::Failed))
             .unwrap()
             .is_none()
     );
     assert!(
         journal
-            .last_run(RunKind::Backup, "r2", None, None)
+            .last_run(RunKind::Backup, Some("r2"), None, None)
             .unwrap()
             .is_none()
     );
