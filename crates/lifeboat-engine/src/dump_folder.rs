@@ -173,16 +173,12 @@ fn newest(folder: &Path, pattern: &str) -> Result<PathBuf, DumpFolderError> {
         source,
     };
     let mut best: Option<(SystemTime, PathBuf)> = None;
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if !matches(pattern.as_bytes(), entry.file_name().as_encoded_bytes()) {
-            continue;
-        }
+    for path in matching(folder, pattern).map_err(unreadable)? {
         // Follows links; a file that went away meanwhile (an old dump being deleted) is no match.
-        let Ok(metadata) = fs::metadata(entry.path()) else {
+        let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
-        let candidate = (metadata.modified().map_err(unreadable)?, entry.path());
+        let candidate = (metadata.modified().map_err(unreadable)?, path);
         if best.as_ref().is_none_or(|best| candidate > *best) {
             best = Some(candidate);
         }
@@ -194,9 +190,21 @@ fn newest(folder: &Path, pattern: &str) -> Result<PathBuf, DumpFolderError> {
         })
 }
 
+/// What in a folder has a name that matches, in no order.
+pub(crate) fn matching(folder: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if matches(pattern.as_bytes(), entry.file_name().as_encoded_bytes()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 /// Whether a name matches a pattern of `*` and `?`, as a shell would have it: a leading dot must be matched by
 /// a dot.
-pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }

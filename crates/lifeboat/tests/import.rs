@@ -320,8 +320,11 @@ fn what_is_not_importable_is_refused_and_the_others_go_on() {
     for (path, why) in &bad {
         let run = import(&sandbox, &[path], &[]).fails(1).says(why);
         assert!(run.error().contains(utf8(path)), "{run}");
-        let dry = import(&sandbox, &[path], &["--dry-run"]);
-        assert!(dry.code <= 1, "{dry}");
+        // What is only found by reading to the end is nothing that a dry run does.
+        let is_seen = !["cut.dump", "flipped.dump", "longer.dump"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        import(&sandbox, &[path], &["--dry-run"]).code_is(i32::from(is_seen));
     }
     assert!(sandbox.listed().is_empty());
     assert_eq!(sandbox.restic_is_content().len(), 0);
@@ -451,6 +454,11 @@ fn a_dump_has_the_date_of_the_zone_it_was_made_in() {
         .code_is(2);
 }
 
+/// The same database's name on a server that is not asked.
+fn another_server_of(database: &TestDatabase<'_>) -> String {
+    format!("postgresql://nobody@127.0.0.1:1/{}", database.name())
+}
+
 #[test]
 fn the_configured_name_is_found() {
     let database = app_database("named");
@@ -471,6 +479,33 @@ fn the_configured_name_is_found() {
     command.env_remove("DATABASE_URL");
     let report = sandbox.finish(command).ok().json("import");
     assert_eq!(report["files"][0]["database"], "shop", "{report:#}");
+
+    // Two that go by its name: nobody guesses, and one name is not given to two databases.
+    let other = another_server_of(&database);
+    support::write_secret(&sandbox.root().join("other-url"), &other);
+    let both = fs::read_to_string(&config).unwrap()
+        + "[[database]]\nname = \"staging\"\nurl_file = \"other-url\"\n";
+    fs::write(&config, both).unwrap();
+    let import = |more: &[&str]| {
+        let mut words = vec![
+            "--config",
+            utf8(&config),
+            "import",
+            "--dry-run",
+            utf8(&file),
+        ];
+        words.extend(more);
+        let mut command = sandbox.command(words);
+        command.env_remove("DATABASE_URL");
+        sandbox.finish(command)
+    };
+    import(&[]).code_is(1).says("shop, staging");
+    import(&["--database", "staging"]).ok();
+    let second = app_database("named_otherwise");
+    let stranger = dump(&sandbox, &second, "b.dump", &[]);
+    import(&["--database", "staging", utf8(&stranger)])
+        .fails(2)
+        .says("several databases");
 }
 
 /// What `expire` says of each backup: dated before its time?
@@ -508,6 +543,49 @@ fn expire_knows_what_this_machine_has_imported() {
         .run(["expire", "--dry-run", "--keep-last", "1"])
         .ok();
     assert!(expired.stdout.contains("2 backups would go"), "{expired}");
+
+    // Nor does a copy look dated back that was made long after another one, or proven by nobody.
+    let config = sandbox.root().join("copied.toml");
+    fs::write(
+        &config,
+        "[[repository]]\n\n[[repository]]\nname = \"disk\"\npath = \"disk\"\n",
+    )
+    .unwrap();
+    let with = |words: &[&str]| {
+        let config = ["--config", utf8(&config)];
+        sandbox.run(words.iter().chain(&config)).ok()
+    };
+    with(&["init", "--repository", "disk"]);
+    with(&["copy"]);
+    let oldest = sandbox.listed()[0].clone();
+    // The backup arrived first, the others three days later.
+    let newest = sandbox.listed().pop().unwrap();
+    for copied in support::files(&sandbox.root().join("disk/snapshots")) {
+        if copied.ends_with(&newest) {
+            set_modified(&copied, hours_ago(72), 0);
+        }
+    }
+    sandbox.run(["drill", &oldest]).ok();
+    let run = with(&[
+        "expire",
+        "--dry-run",
+        "--json",
+        "--keep-last",
+        "1",
+        "--repository",
+        "disk",
+    ]);
+    let expired = run.json("expire");
+    let backups = expired["backups"].as_array().unwrap();
+    assert!(
+        backups.iter().all(|one| one["not_before"].is_null()),
+        "{expired:#}"
+    );
+    let drilled = backups.iter().find(|one| one["backup"] == oldest.as_str());
+    assert!(
+        drilled.unwrap()["rules"].to_string().contains("proven"),
+        "{expired:#}"
+    );
 
     // Without the journal nobody knows: they stay, and push nothing out.
     fs::remove_dir_all(sandbox.state_dir().join("lifeboat")).unwrap();

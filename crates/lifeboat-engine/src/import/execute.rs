@@ -15,11 +15,13 @@ use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
 use super::contents::{self, Table};
 use super::load::{self, LoadedDump};
+use super::plan::{self, Known};
+use super::refusal::FileError;
 use super::survey::Survey;
 use super::zone::{self, RowsTold};
 use super::{
-    DumpFacts, FileError, FileOutcome, FileReport, ImportError, ImportPlan, ImportReport,
-    ImportRequest, Imported, Known, Refusal, Verdict,
+    DumpFacts, FileOutcome, FileReport, ImportError, ImportPlan, ImportReport, ImportRequest,
+    Imported, Refusal, Verdict,
 };
 use crate::backup::contents::{data_file, insert, insert_large_objects, store};
 use crate::catalog::{BackupSummary, DATABASE_TAG, IMPORTED_TAG, TAG};
@@ -65,7 +67,7 @@ pub fn execute(
         let path = planned.path;
         let outcome = match (planned.verdict, &mut import) {
             (Verdict::Refused(refusal), _) => FileOutcome::Refused(refusal),
-            (Verdict::AlreadyThere(_, id), _) => FileOutcome::AlreadyThere(id),
+            (Verdict::AlreadyThere(_, there), _) => FileOutcome::AlreadyThere(there.id),
             (Verdict::Import(facts), Some(import)) if report.stopped.is_none() => {
                 number += 1;
                 observer.event(&Event::FileStarted {
@@ -132,7 +134,7 @@ impl<'a> Import<'a> {
             observer,
         )
         .map_err(|error| ImportError::from(FileError::from(error)))?;
-        let there = super::backups(repository)?;
+        let there = plan::backups(repository)?;
         Ok(Self {
             repository,
             request,
@@ -157,7 +159,7 @@ impl<'a> Import<'a> {
             journal,
             RunKind::Import,
             self.repository.id(),
-            &facts.database,
+            &facts.header.database,
             |error| matches!(error, FileError::Interrupted),
             |one: &One, end| {
                 if let One::Imported(imported) = one {
@@ -172,7 +174,7 @@ impl<'a> Import<'a> {
             Ok(One::Imported(imported)) => Ok(FileOutcome::Imported(imported)),
             Ok(One::AlreadyThere(id)) => Ok(FileOutcome::AlreadyThere(id)),
             // Whatever broke first when the operator pressed Ctrl-C, the reason is the operator.
-            Err(_) if super::interrupted(&self.request.interrupt).is_err() => {
+            Err(_) if plan::interrupted(&self.request.interrupt).is_err() => {
                 Err(ImportError::Interrupted)
             }
             Err(FileError::Refused(refusal)) => Ok(FileOutcome::Refused(refusal)),
@@ -183,8 +185,9 @@ impl<'a> Import<'a> {
     fn file(&mut self, path: &Path, facts: &DumpFacts, size_bytes: u64) -> Result<One, FileError> {
         let (begun, started) = (Timestamp::now(), Instant::now());
         let interrupt = &self.request.interrupt;
-        let survey = Survey::take(path, facts.identity, interrupt)?;
-        let same = |one: &&Known| one.database == facts.database && one.sha256 == survey.sha256;
+        let survey = Survey::take(path, facts.header.identity, interrupt)?;
+        let same =
+            |one: &&Known| one.database == facts.header.database && one.sha256 == survey.sha256;
         if let Some(one) = self.known.iter().find(same) {
             return Ok(One::AlreadyThere(one.id));
         }
@@ -211,7 +214,7 @@ impl<'a> Import<'a> {
                 .to_string(),
             size_bytes,
             sha256: survey.sha256.clone(),
-            compression: facts.compression.to_owned(),
+            compression: facts.header.compression.to_owned(),
             at: begun,
         };
         let (root, manifest) = self.assemble(&survey, facts, from, &tables, loaded, &writer)?;
@@ -229,13 +232,17 @@ impl<'a> Import<'a> {
             ));
         }
         self.known.push(Known {
-            database: facts.database.clone(),
+            database: facts.header.database.clone(),
             sha256: survey.sha256,
             size_bytes: Some(size_bytes),
             id: imported.id,
+            time: imported.snapshot_time,
         });
-        self.backups
-            .push((facts.database.clone(), imported.snapshot_time, imported.id));
+        self.backups.push((
+            facts.header.database.clone(),
+            imported.snapshot_time,
+            imported.id,
+        ));
         imported.seconds = started.elapsed().as_secs_f64();
         Ok(One::Imported(Box::new(imported)))
     }
@@ -347,13 +354,13 @@ impl<'a> Import<'a> {
         Manifest {
             schema: MANIFEST_SCHEMA.to_owned(),
             lifeboat_version: env!("CARGO_PKG_VERSION").to_owned(),
-            database: facts.database.clone(),
+            database: facts.header.database.clone(),
             snapshot_time: facts.begun.time,
             server_time: None,
             lsn: None,
             read_finished: None,
             server: contents::server(archive),
-            pg_dump_version: facts.pg_dump_version.clone(),
+            pg_dump_version: facts.header.pg_dump_version.clone(),
             tables: Vec::new(),
             large_objects: LargeObjectsRecord::default(),
             roles: archive.roles().into_iter().collect(),
@@ -431,17 +438,6 @@ fn note_migrations(manifest: &mut Manifest, table: &Table, rows: &[u8]) {
             "what {} says of migrations is not known: it cannot be read out of a dump",
             table.name
         )),
-    }
-}
-
-impl From<FileError> for ImportError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Repository(error) => Self::Repository(error),
-            FileError::Interrupted => Self::Interrupted,
-            FileError::Refused(refusal) => Self::Inconsistent(refusal.to_string()),
-            FileError::Inconsistent(what) => Self::Inconsistent(what),
-        }
     }
 }
 

@@ -22,10 +22,11 @@ use lifeboat_repo::chunker::ChunkSizes;
 use lifeboat_repo::tree::FileContent;
 use lifeboat_repo::writer::{Writer, WriterWorker};
 
+use super::Refusal;
 use super::contents::Table;
+use super::refusal::FileError;
 use super::survey::Survey;
 use super::zone::RowZone;
-use super::{FileError, Refusal};
 use crate::event::{Event, Observer};
 
 /// Decoded bytes are handed on in pieces of about this size.
@@ -479,13 +480,4 @@ fn store(mut sink: WriterWorker, outlet: Outlet) -> Result<(), Stopped> {
     }
     sink.finish()?;
     Ok(())
-}
-
-impl From<RepositoryError> for FileError {
-    fn from(error: RepositoryError) -> Self {
-        match error {
-            RepositoryError::Interrupted => Self::Interrupted,
-            error => Self::Repository(error),
-        }
-    }
 }

@@ -11,10 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lifeboat_pg::archive::{Archive, ArchiveError, BlockSpan, Content, CustomReader};
+use lifeboat_pg::archive::{Archive, BlockSpan, Content, CustomReader};
 use sha2::{Digest, Sha256};
 
-use super::{FileError, Refusal};
+use super::Refusal;
+use super::refusal::FileError;
 
 /// A file that was read to its end.
 pub(super) struct Survey {
@@ -126,19 +127,6 @@ pub(super) fn table_of_contents(file: &File) -> Result<Archive, Refusal> {
         return Err(Refusal::DirectoryFormat);
     }
     Ok(archive)
-}
-
-impl From<ArchiveError> for Refusal {
-    fn from(error: ArchiveError) -> Self {
-        match error {
-            // What comes from the system has a number.
-            ArchiveError::Read { source, .. } if source.raw_os_error().is_some() => {
-                Self::Unreadable(source)
-            }
-            ArchiveError::NotAnArchive { found } => Self::NotCustom { found },
-            other => Self::Damaged(other),
-        }
-    }
 }
 
 /// The SHA-256 of a file, in hex.

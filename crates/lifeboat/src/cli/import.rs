@@ -97,10 +97,10 @@ pub fn run(app: &App, args: &ImportArgs) -> Result<Exit, Failure> {
         interrupt: Arc::clone(&app.interrupt),
     };
     let plan = import::plan(&repository, &request)?;
+    tell_dates(app, &plan);
     if args.dry_run {
         return dry_run(app, &plan);
     }
-    tell_zones(app, &plan);
     let journal = app.journal()?;
     let progress = Progress::new(&app.out);
     let report = import::execute(&repository, &journal, plan, &request, &progress);
@@ -108,18 +108,20 @@ pub fn run(app: &App, args: &ImportArgs) -> Result<Exit, Failure> {
     finished(app, report)
 }
 
-/// By the database's own name, what the configuration calls it.
-fn configured_names(app: &App) -> BTreeMap<String, String> {
+/// By the database's own name, what the configuration calls it; databases of several servers may share one.
+fn configured_names(app: &App) -> BTreeMap<String, Vec<String>> {
     let named = app
         .config
         .databases
         .iter()
         .filter_map(|one| one.name.as_deref());
-    named
-        // One whose URL cannot be read is another command's concern.
-        .filter_map(|name| app.source(Some(name)).ok())
-        .map(|source| (source.conninfo.database().to_owned(), source.name))
-        .collect()
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // One whose URL cannot be read is another command's concern.
+    for source in named.filter_map(|name| app.source(Some(name)).ok()) {
+        let own = source.conninfo.database().to_owned();
+        names.entry(own).or_default().push(source.name);
+    }
+    names
 }
 
 fn facts(verdict: &Verdict) -> Option<&DumpFacts> {
@@ -137,20 +139,34 @@ fn zone(source: ZoneSource) -> String {
     }
 }
 
-/// Says it where the date hangs on the file's time in another zone than ours.
-fn tell_zones(app: &App, plan: &ImportPlan) {
-    let foreign: Vec<ZoneSource> = plan
-        .files
-        .iter()
-        .filter_map(|file| Some(facts(&file.verdict)?.begun.source))
-        .filter(|source| matches!(source, ZoneSource::Modified(_)))
-        .collect();
-    if let Some(source) = foreign.first() {
+/// Says it where the date hangs on the file's time in another zone than ours, and where a dump would be dated
+/// otherwise than it was.
+fn tell_dates(app: &App, plan: &ImportPlan) {
+    let mut foreign: BTreeMap<String, u64> = BTreeMap::new();
+    for facts in plan.files.iter().filter_map(|file| facts(&file.verdict)) {
+        if let ZoneSource::Modified(_) = facts.begun.source {
+            *foreign.entry(zone(facts.begun.source)).or_default() += 1;
+        }
+    }
+    for (zone, dumps) in foreign {
         app.out.say(&format!(
-            "the zone of {} is taken to be {}; `--time-zone` says otherwise",
-            human::plural(foreign.len() as u64, "dump"),
-            zone(*source)
+            "the zone of {} is taken to be {zone}; `--time-zone` says otherwise",
+            human::plural(dumps, "dump"),
         ));
+    }
+    for file in &plan.files {
+        if let Verdict::AlreadyThere(facts, there) = &file.verdict
+            && there.time != facts.begun.time
+        {
+            app.out.warn(&format!(
+                "{} is there as backup {}, dated {}, and would be dated {} now; to have it so, `restic forget {}`, then import it again",
+                file.path.display(),
+                there.id.short(),
+                there.time,
+                facts.begun.time,
+                there.id.short()
+            ));
+        }
     }
 }
 
@@ -162,7 +178,9 @@ fn dry_run(app: &App, plan: &ImportPlan) -> Result<Exit, Failure> {
             let facts = facts(&file.verdict);
             let (action, backup, reason) = match &file.verdict {
                 Verdict::Import(_) => ("import", None, None),
-                Verdict::AlreadyThere(_, id) => ("already_there", Some(id.to_string()), None),
+                Verdict::AlreadyThere(_, there) => {
+                    ("already_there", Some(there.id.to_string()), None)
+                }
                 Verdict::Refused(refusal) => ("refuse", None, Some(refusal.to_string())),
             };
             json!({
@@ -171,14 +189,15 @@ fn dry_run(app: &App, plan: &ImportPlan) -> Result<Exit, Failure> {
                 "action": action,
                 "backup": backup,
                 "reason": reason,
-                "database": facts.map(|one| &one.database),
+                "database": facts.map(|one| &one.header.database),
+                "own_name": facts.map(|one| &one.header.own_name),
                 "snapshot_time": facts.map(|one| one.begun.time),
                 "local_time": facts.map(|one| one.begun.local.to_string()),
                 "time_zone": facts.map(|one| zone(one.begun.source)),
-                "server_version": facts.map(|one| &one.server_version),
-                "pg_dump_version": facts.map(|one| &one.pg_dump_version),
-                "tables": facts.map(|one| one.tables),
-                "compression": facts.map(|one| one.compression),
+                "server_version": facts.map(|one| &one.header.server_version),
+                "pg_dump_version": facts.map(|one| &one.header.pg_dump_version),
+                "tables": facts.map(|one| one.header.tables),
+                "compression": facts.map(|one| one.header.compression),
             })
         })
         .collect();
@@ -199,7 +218,9 @@ fn dry_run(app: &App, plan: &ImportPlan) -> Result<Exit, Failure> {
         plan.files.iter().map(|file| {
             let action = match &file.verdict {
                 Verdict::Import(_) => app.out.paint(Tone::Good, "import"),
-                Verdict::AlreadyThere(_, id) => format!("already there: {}", id.short()),
+                Verdict::AlreadyThere(_, there) => {
+                    format!("already there: {}", there.id.short())
+                }
                 Verdict::Refused(refusal) => {
                     app.out.paint(Tone::Bad, &format!("refuse: {refusal}"))
                 }
@@ -208,17 +229,17 @@ fn dry_run(app: &App, plan: &ImportPlan) -> Result<Exit, Failure> {
                 facts(&file.verdict).map_or_else(|| "–".to_owned(), text)
             };
             let server = |one: &DumpFacts| {
-                let version = one.server_version.split_whitespace().next();
+                let version = one.header.server_version.split_whitespace().next();
                 version.unwrap_or("?").to_owned()
             };
             vec![
                 file.path.display().to_string(),
                 human::bytes(file.size_bytes),
-                of(&|one| one.database.clone()),
+                of(&|one| one.header.database.clone()),
                 of(&|one| human::time_exact(one.begun.time)),
                 of(&|one| zone(one.begun.source)),
                 of(&server),
-                of(&|one| human::count(one.tables)),
+                of(&|one| human::count(one.header.tables)),
                 action,
             ]
         }),

@@ -41,6 +41,9 @@ pub fn advice(refusal: &Refusal) -> &'static str {
         Refusal::SchemaOnly | Refusal::DataOnly => {
             "it is no backup of a whole database; keep it as the file that it is"
         }
+        Refusal::Ambiguous { .. } => {
+            "`--database NAME` says which of them; import the dumps of each by itself"
+        }
         Refusal::NoDatabase => "`--database NAME` says which one it is of",
         Refusal::NoTime | Refusal::TooOld { .. } => {
             "nothing else in the dump tells when it was made"
@@ -57,8 +60,13 @@ impl From<ImportError> for Failure {
         match error {
             ImportError::Repository(error) => error.into(),
             ImportError::Interrupted => Self::interrupted(),
+            ImportError::Folder { .. } => {
+                Self::of(Exit::Failed, &error).hint("run as a user who may read it")
+            }
             ImportError::NoMatch { .. } => Self::of(Exit::Failed, &error)
                 .hint("`--glob PATTERN` says which files of a folder are dumps"),
+            ImportError::SeveralDatabases { .. } => Self::of(Exit::Usage, &error)
+                .hint("import the dumps of each by itself: `--glob`, or the files by name"),
             ImportError::Inconsistent(_) => {
                 Self::of(Exit::Failed, &error).hint("run it again; if it stays, please report it")
             }
