@@ -15,9 +15,11 @@ use std::process::{Command, Stdio};
 
 use lifeboat_testkit::remote::{S3Server, SshServer};
 use lifeboat_testkit::{TestDatabase, TestServer, search_path};
+use rustix::process::Signal;
+use support::processes::{naming, wait_for, with_marker};
 use support::s3::{s3_location, with_s3};
 use support::sql::{Restored, assert_same, fingerprint, psql};
-use support::{PASSPHRASE, Run, Sandbox, app_database, entries, lifeboat, mode, text};
+use support::{PASSPHRASE, Run, Running, Sandbox, app_database, entries, lifeboat, mode, text};
 
 const TEXT: &str = "lifeboat-recovery-kit.txt";
 const PAGE: &str = "lifeboat-recovery-kit.html";
@@ -97,6 +99,31 @@ fn a_kit_brings_the_data_back_with_and_without_us() {
         words.stdout.contains("PROVEN") && words.stdout.contains("without"),
         "{words}"
     );
+}
+
+#[test]
+fn what_a_killed_test_leaves_goes_with_the_next() {
+    let (_database, sandbox, kit) = with_kit("kit_killed");
+    let mut command = sandbox.tool(lifeboat());
+    command.args(["recovery-kit", "test", kit.to_str().unwrap()]);
+    let running = Running::start(command);
+    let has_passphrase = || {
+        support::files(&sandbox.tmp_dir())
+            .iter()
+            .any(|file| file.ends_with("lifeboat-recovery/passphrase"))
+    };
+    wait_for("part B to hold the passphrase", has_passphrase);
+    running.signal(Signal::KILL);
+    let killed = running.wait();
+    assert_ne!(killed.code, 0, "{killed}");
+    // At once what it was given; the rest of the folder with the next drill.
+    wait_for("its programs to end", || {
+        with_marker(sandbox.marker()).is_empty() && naming(&sandbox.tmp_dir()).is_empty()
+    });
+    assert!(!has_passphrase());
+    assert!(!entries(&sandbox.tmp_dir()).is_empty());
+    configured(&sandbox, &["drill"]).ok();
+    sandbox.assert_nothing_left();
 }
 
 /// What part A prints, typed into a shell as a helper would.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lifeboat_pg::conninfo::{ConnInfo, ConnInfoError};
-use lifeboat_pg::instance::{InstanceError, ScratchOptions, ScratchServer};
+use lifeboat_pg::instance::{InstanceError, PrivateFolder, ScratchOptions, ScratchServer};
 use lifeboat_pg::tools::{Tool, ToolError, ToolFinder, Wanted};
 use lifeboat_pg::wire::{ConnectOptions, Connection, PgError, quote_ident};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -130,10 +130,8 @@ pub fn run(
         .tools
         .find(&programs, Wanted::Exactly(request.major))?;
     let bin_dir = found.bin_dir().map(PathBuf::from).unwrap_or_default();
-    let home = tempfile::Builder::new()
-        .prefix("lifeboat-by-hand-")
-        .tempdir_in(&request.parent_dir)
-        .map_err(io_error("make a folder in", &request.parent_dir))?;
+    // The commands write the passphrase into it. What a killed test left goes with the sweep before part A's drill.
+    let home = PrivateFolder::create(&request.parent_dir)?;
     let server = stages.run(Stage::Scratch, || {
         let mut options = ScratchOptions::new(&bin_dir, &request.parent_dir);
         options.interrupt = Arc::clone(&request.interrupt);
@@ -165,6 +163,44 @@ pub fn run(
     Ok(report)
 }
 
+/// Waits for our end of a pipe to close, which the kernel does however we end; then ends the shell and all that it
+/// runs, and removes what they were given. The rest of the folder is the next sweep's, which knows it by its marker.
+const WATCHDOG: &str = r#"
+read -r _
+kill -KILL -- "-$1"
+rm -rf -- "$2"
+"#;
+
+/// Nobody goes on with the passphrase when we were killed. Without it, as where it cannot be started, the sweep is all
+/// that cleans up.
+struct Watchdog(Option<Child>);
+
+impl Watchdog {
+    fn over(shell: &Child, home: &Path) -> Self {
+        let started = Command::new("sh")
+            .args(["-c", WATCHDOG, "lifeboat-watchdog"])
+            .arg(shell.id().to_string())
+            .arg(home.join(FOLDER))
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Out of reach of the Ctrl-C that ends us.
+            .process_group(0)
+            .spawn();
+        Self(started.ok())
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        if let Some(mut watchdog) = self.0.take() {
+            let _ = watchdog.kill();
+            let _ = watchdog.wait();
+        }
+    }
+}
+
 /// A shell in an empty home, as a helper would have it before them.
 struct Shell<'a> {
     request: &'a ByHandRequest<'a>,
@@ -189,6 +225,7 @@ impl Shell<'_> {
             .stderr(both)
             .spawn()
             .map_err(io_error("run", Path::new("sh")))?;
+        let watchdog = Watchdog::over(&child, self.home);
         let typing = child.stdin.take().map(|mut stdin| {
             let answers = self.answers();
             std::thread::spawn(move || {
@@ -197,6 +234,7 @@ impl Shell<'_> {
             })
         });
         let ended = self.wait(&mut child);
+        drop(watchdog);
         if let Some(typing) = typing {
             let _ = typing.join();
         }
@@ -215,9 +253,9 @@ impl Shell<'_> {
         path.push(":");
         path.push(&self.request.path);
         let mut command = Command::new("sh");
-        // -e stops at the first that fails; -x shows which it was. What is typed is in neither.
+        // -e stops at the first that fails; -v shows which it was, as it is printed: -x would show the passphrase in it.
         command
-            .arg("-eux")
+            .arg("-euv")
             .arg(script)
             .env_clear()
             .env("PATH", path)
@@ -271,11 +309,10 @@ impl Shell<'_> {
         {
             said = said.replace(secret, "…");
         }
-        // The line that was given the passphrase is shown with it, and not as it was typed if it has quotes in it.
         let lines: Vec<&str> = said
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with("+ printf"))
+            .filter(|line| !line.is_empty())
             .collect();
         let first = lines.len().saturating_sub(LAST_LINES);
         lines[first..].join("; ")

@@ -103,7 +103,7 @@ pub(super) fn page(kit: &Kit) -> Vec<Block> {
         blocks.push(fact(PATH_STYLE, if path_style { "yes" } else { "no" }));
     }
     if !kit.ssh_command.is_empty() {
-        blocks.push(fact(SSH_COMMAND, kit.ssh_command.join(" ")));
+        blocks.push(fact(SSH_COMMAND, words(&kit.ssh_command)));
     }
     for database in &kit.databases {
         blocks.push(fact(DATABASE, &database.name));
@@ -426,13 +426,41 @@ fn ssh(location: &SftpLocation, command: &[String]) -> Vec<String> {
     let mut words = if command.is_empty() {
         vec!["ssh".to_owned()]
     } else {
-        command.to_vec()
+        command.iter().map(|word| quoted(word)).collect()
     };
     words.extend(location.port.map(|port| format!("-p {port}")));
     words.push(match &location.user {
         Some(user) => format!("{user}@{}", location.host),
         None => location.host.clone(),
     });
+    words
+}
+
+/// Words for a shell. [`unquoted`] takes them apart.
+pub(super) fn words(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    words.join(" ")
+}
+
+/// The words of a line of a kit, as [`words`] has put them together.
+pub(super) fn unquoted(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quotes, mut escaped) = (Vec::new(), None, false, false);
+    for letter in line.chars() {
+        match letter {
+            _ if escaped => {
+                word.get_or_insert_with(String::new).push(letter);
+                escaped = false;
+            }
+            '\\' if !quotes => escaped = true,
+            '\'' => {
+                quotes = !quotes;
+                word.get_or_insert_with(String::new);
+            }
+            ' ' if !quotes => words.extend(word.take()),
+            _ => word.get_or_insert_with(String::new).push(letter),
+        }
+    }
+    words.extend(word);
     words
 }
 

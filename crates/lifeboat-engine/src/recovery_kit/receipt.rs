@@ -27,6 +27,9 @@ pub struct Receipt {
     pub path: PathBuf,
     /// When `recovery-kit test` last proved it.
     pub tested: Option<Timestamp>,
+    /// Whether its way without Lifeboat was tried then.
+    #[serde(default)]
+    pub tested_without: bool,
 }
 
 /// Why a receipt was not kept or read.
@@ -48,14 +51,16 @@ impl Receipt {
             key: kit.key.clone(),
             path: path.to_owned(),
             tested: None,
+            tested_without: false,
         }
     }
 
-    /// The same, of a kit that was proven then.
+    /// The same, of a kit that was proven then; `without` Lifeboat too, or only with it.
     #[must_use]
-    pub fn tested_at(self, at: Timestamp) -> Self {
+    pub fn tested_at(self, at: Timestamp, without: bool) -> Self {
         Self {
             tested: Some(at),
+            tested_without: without,
             ..self
         }
     }

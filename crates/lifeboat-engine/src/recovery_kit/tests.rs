@@ -89,14 +89,28 @@ fn a_kit_is_read_back_from_its_text() {
     );
 
     let mut sftp = kit("sftp://backup@nas:2222//srv/repo");
-    sftp.ssh_command = vec!["ssh".into(), "-F".into(), "/etc/lifeboat/ssh_config".into()];
+    sftp.ssh_command = [
+        "ssh",
+        "-o",
+        "ProxyCommand=nc -x proxy %h %p",
+        "-F",
+        "/etc/ssh_config",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let found = comes_back(&sftp);
-    let command = "-o sftp.command='ssh -F /etc/lifeboat/ssh_config -p 2222 backup@nas -s sftp'";
+    let command = r"-o sftp.command='ssh -o '\''ProxyCommand=nc -x proxy %h %p'\'' -F /etc/ssh_config -p 2222 backup@nas -s sftp'";
     assert!(
         found.without.iter().any(|line| line.contains(command)),
         "{:#?}",
         found.without
     );
+}
+
+#[test]
+fn words_of_a_shell_come_apart_again() {
+    let words = ["ssh", "", "two words", "it's", r"back\slash", "'"].map(str::to_owned);
+    assert_eq!(super::page::unquoted(&super::page::words(&words)), words);
 }
 
 #[test]

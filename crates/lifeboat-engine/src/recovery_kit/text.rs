@@ -234,7 +234,7 @@ fn kit(facts: &Facts<'_>) -> Result<Kit, KitError> {
         path_style,
         ssh_command: facts
             .get(page::SSH_COMMAND)
-            .map(|command| command.split_whitespace().map(str::to_owned).collect())
+            .map(page::unquoted)
             .unwrap_or_default(),
         credentials,
         databases: databases(facts)?,

@@ -34,7 +34,53 @@ pub(super) struct Marker {
     pub(super) socket_dir: Option<PathBuf>,
 }
 
-/// The folder, with its marker locked. Removes itself when dropped.
+/// A private folder (0700) for what must not outlive its maker: gone when dropped, and with the next
+/// [`sweep`](super::sweep()) of its parent where the maker was killed.
+#[derive(Debug)]
+pub struct PrivateFolder {
+    path: PathBuf,
+    /// Locked as long as this is open.
+    _marker: File,
+}
+
+impl PrivateFolder {
+    /// Makes one in this folder.
+    ///
+    /// # Errors
+    /// [`InstanceError::Folder`].
+    pub fn create(parent: &Path) -> Result<Self, InstanceError> {
+        let path = make_private(parent)?;
+        let cleanup = RemoveOnDrop(Some(path.clone()));
+        let marker = write_marker(
+            &path,
+            &Marker {
+                version: 1,
+                pid: std::process::id(),
+                socket_dir: None,
+            },
+        )?;
+        cleanup.disarm();
+        Ok(Self {
+            path,
+            _marker: marker,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what cannot be removed now is the next sweep's.
+        let _ = remove_all(&self.path);
+    }
+}
+
+/// The folder of a server, with its marker locked. Removes itself when dropped.
 #[derive(Debug)]
 pub(super) struct ScratchFolder {
     path: PathBuf,

@@ -13,6 +13,7 @@ mod process;
 mod sweep;
 
 pub use error::InstanceError;
+pub use folder::PrivateFolder;
 pub use sweep::{SweepReport, sweep};
 
 use std::path::{Path, PathBuf};

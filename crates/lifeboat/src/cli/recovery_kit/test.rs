@@ -322,7 +322,7 @@ impl Trial<'_> {
             }),
         )?;
         if proven {
-            self.remember();
+            self.remember(by_hand.is_ok());
         }
         let mut facts = vec![
             (
@@ -376,13 +376,13 @@ impl Trial<'_> {
     }
 
     /// For `check`, where this machine wrote the kit.
-    fn remember(&self) {
+    fn remember(&self, without: bool) {
         let kit = &self.kit.kit;
         if let Some(folder) = &self.app.config.state_dir.value
             && let Ok(Some(receipt)) = Receipt::read(folder, &kit.repository_id)
             && receipt.is_of(kit)
         {
-            write::remember(self.app, &receipt.tested_at(self.app.now()));
+            write::remember(self.app, &receipt.tested_at(self.app.now(), without));
         }
     }
 }
