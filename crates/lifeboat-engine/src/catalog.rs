@@ -16,6 +16,7 @@ use lifeboat_repo::{BlobId, Repository, RepositoryError, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest, ManifestError, TOC_PATH};
+use crate::verify::CLOCK_TOLERANCE;
 
 /// The tag of every snapshot that is one of our backups.
 pub const TAG: &str = "lifeboat";
@@ -311,6 +312,26 @@ impl<'r> Catalog<'r> {
             path: path.to_owned(),
             what: what.to_owned(),
         }
+    }
+}
+
+/// The newest of some backups, and whether one is dated in the future.
+#[derive(Debug, Clone, Copy)]
+pub struct Newest<'b> {
+    /// The newest that is not dated in the future.
+    pub backup: Option<&'b Backup>,
+    /// The newest that is: a clock was wrong, or somebody wants to look alive. It counts for nothing.
+    pub future: Option<&'b Backup>,
+}
+
+/// The newest of these backups.
+pub fn newest<'b>(backups: impl IntoIterator<Item = &'b Backup>, now: Timestamp) -> Newest<'b> {
+    let is_future = |one: &&Backup| one.time.duration_since(now) > CLOCK_TOLERANCE;
+    let (future, past): (Vec<&Backup>, Vec<&Backup>) = backups.into_iter().partition(is_future);
+    let newest = |of: Vec<&'b Backup>| of.into_iter().max_by_key(|one| (one.time, one.id));
+    Newest {
+        backup: newest(past),
+        future: newest(future),
     }
 }
 

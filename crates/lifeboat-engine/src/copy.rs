@@ -187,10 +187,6 @@ fn copy(
     observer: &dyn Observer,
 ) -> Result<CopyReport, CopyError> {
     let started = Instant::now();
-    if source.id() == destination.id() {
-        let location = destination.location();
-        return Err(CopyError::Same { location });
-    }
     let mut stages = Stages::new(observer);
     let lock = |repository| {
         locking::lock(
@@ -266,6 +262,10 @@ impl Chosen {
         destination: &Repository,
         request: &CopyRequest,
     ) -> Result<Self, CopyError> {
+        if source.id() == destination.id() {
+            let location = destination.location();
+            return Err(CopyError::Same { location });
+        }
         if request.policy.is_empty() {
             return Err(CopyError::EmptyPolicy);
         }

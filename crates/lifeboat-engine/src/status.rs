@@ -12,11 +12,10 @@ use jiff::Timestamp;
 use lifeboat_repo::{Repository, RepositoryError};
 use serde::Serialize;
 
-use crate::catalog::{Backup, Catalog, CatalogError};
+use crate::catalog::{self, Backup, Catalog, CatalogError};
 use crate::config::TimeSpan;
 use crate::journal::{Drill, Journal, JournalError, Outcome, Proof, ProofLevel, RunKind};
 use crate::objectives::{self, Objective, Routine, Verdict};
-use crate::verify::CLOCK_TOLERANCE;
 
 /// What is promised.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +84,8 @@ pub struct Held {
     pub newest: Option<String>,
     /// Its snapshot time.
     pub newest_time: Option<Timestamp>,
+    /// The time of one that is dated in the future, and counts for nothing.
+    pub future_time: Option<Timestamp>,
 }
 
 /// How things stand.
@@ -226,7 +227,7 @@ pub fn status(
             good_drill: journal.last_drill(repository.id(), Some(name), true)?,
             failed_backup: failed_since(journal, repository.id(), name)?,
         };
-        let held = stores.iter().map(|store| store.holds(name)).collect();
+        let held = stores.iter().map(|store| store.holds(name, now)).collect();
         databases.push(judge(name, &own, held, history, promises, now));
     }
     Ok(StatusReport {
@@ -247,14 +248,15 @@ struct Store {
 }
 
 impl Store {
-    fn holds(&self, database: &str) -> Held {
-        let mut own = self.backups.iter().rev();
-        let newest = own.find(|one| one.database == database);
+    fn holds(&self, database: &str, now: Timestamp) -> Held {
+        let own = self.backups.iter().filter(|one| one.database == database);
+        let newest = catalog::newest(own, now);
         Held {
             repository: self.status.name.clone(),
             off_host: self.status.off_host,
-            newest: newest.map(|one| one.id.to_string()),
-            newest_time: newest.map(|one| one.time),
+            newest: newest.backup.map(|one| one.id.to_string()),
+            newest_time: newest.backup.map(|one| one.time),
+            future_time: newest.future.map(|one| one.time),
         }
     }
 }
@@ -303,7 +305,12 @@ fn look(
 }
 
 fn last_copy(journal: &Journal, repository: &str) -> Result<Option<Timestamp>, JournalError> {
-    let last = journal.last_run(RunKind::Copy, repository, None, Some(Outcome::Succeeded))?;
+    let last = journal.last_run(
+        RunKind::Copy,
+        Some(repository),
+        None,
+        Some(Outcome::Succeeded),
+    )?;
     Ok(last.and_then(|run| run.finished))
 }
 
@@ -322,7 +329,7 @@ fn failed_since(
     repository: &str,
     database: &str,
 ) -> Result<Option<String>, JournalError> {
-    let last = journal.last_run(RunKind::Backup, repository, Some(database), None)?;
+    let last = journal.last_run(RunKind::Backup, Some(repository), Some(database), None)?;
     Ok(last.and_then(|run| match run.outcome {
         Some(Outcome::Failed) => Some(run.error.unwrap_or_else(|| "it failed".to_owned())),
         Some(Outcome::Vanished) => Some("its process ended without a word".to_owned()),
@@ -375,14 +382,14 @@ fn judge(
         )),
         Verdict::Met => {}
     }
-    if let Some(ahead) = newest_time
-        .map(|time| time.duration_since(now))
-        .filter(|ahead| *ahead > CLOCK_TOLERANCE)
-    {
-        problems.push(format!(
-            "the newest backup is dated {} in the future: a clock is wrong",
-            human(u64::try_from(ahead.as_secs()).ok())
-        ));
+    for one in &held {
+        if let Some(ahead) = one.future_time.map(|time| time.duration_since(now)) {
+            problems.push(format!(
+                "the newest backup in {} is dated {} in the future: a clock is wrong",
+                one.repository,
+                human(u64::try_from(ahead.as_secs()).ok())
+            ));
+        }
     }
     if let Some(reason) = history.failed_backup {
         problems.push(format!("the last backup run failed: {reason}"));

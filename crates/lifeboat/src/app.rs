@@ -174,7 +174,14 @@ impl App {
         }
         let password = secrets::password(password)?;
         let storage = self.storage(settings, &location.value)?;
-        Ok(Repository::open(storage, &password)?)
+        Repository::open(storage, &password).map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.exit == Exit::NoRepository && settings.name != self.config.primary.name {
+                let name = &settings.name;
+                failure.hints = vec![format!("`lifeboat init --repository {name}` makes it")];
+            }
+            failure
+        })
     }
 
     /// A location as a storage, with the settings and credentials that are configured. Connects to nothing yet.

@@ -26,7 +26,10 @@ fn backups_remove_nothing_and_expire_runs_elsewhere() {
         .map(Into::into)
         .to_vec();
     sandbox.prefix.push(calls.clone().into());
-    for (seed, command) in ["backup", "backup", "verify", "list"].iter().enumerate() {
+    for (seed, command) in ["backup", "backup", "verify", "list", "drill"]
+        .iter()
+        .enumerate()
+    {
         sandbox.run([*command, "--config", &config]).ok();
         let repository = sandbox.repository();
         let removed = fs::read_to_string(&calls).unwrap();
@@ -42,6 +45,7 @@ fn backups_remove_nothing_and_expire_runs_elsewhere() {
     for refused in [
         &["expire", "--keep-last", "1"][..],
         &["hold", "latest", "--reason", "x"],
+        &["key", "rotate"],
     ] {
         let words: Vec<&str> = refused
             .iter()

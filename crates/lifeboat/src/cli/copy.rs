@@ -132,17 +132,7 @@ fn one(
     settings: &RepositorySettings,
     args: &CopyArgs,
 ) -> Result<CopyReport, Failure> {
-    let opened = app.open(settings);
-    let destination = opened.map_err(|failure| match failure.exit {
-        Exit::NoRepository => Failure {
-            hints: vec![format!(
-                "`lifeboat init --repository {}` makes it",
-                settings.name
-            )],
-            ..failure
-        },
-        _ => failure,
-    })?;
+    let destination = app.open(settings)?;
     let request = CopyRequest {
         policy: app.config.retention.value.clone(),
         now: app.now(),
@@ -185,15 +175,7 @@ fn tell(app: &App, attempt: &Attempt<'_>, dry_run: bool) {
         // Whoever interrupted it knows.
         Err(failure) if failure.exit == Exit::Interrupted => return,
         // Told where it happened, and at the end once more as the command's own failure.
-        Err(failure) => {
-            let fact = &failure.fact;
-            let causes: String = failure
-                .causes
-                .iter()
-                .map(|cause| format!(": {cause}"))
-                .collect();
-            return app.out.warn(&format!("{name}: {fact}{causes}"));
-        }
+        Err(failure) => return app.out.warn(&format!("{name}: {}", failure.sentence())),
     };
     for damaged in &report.damaged {
         app.out.warn(&format!(

@@ -87,10 +87,7 @@ fn other(app: &App, settings: &RepositorySettings) -> Other {
         name: settings.name.clone(),
         location: location.map_or_else(String::new, |place| place.value.to_string()),
         off_host: settings.is_off_host(),
-        repository: app.open(settings).map_err(|failure| {
-            let causes = failure.causes.iter().map(|cause| format!(": {cause}"));
-            format!("{}{}", failure.fact, causes.collect::<String>())
-        }),
+        repository: app.open(settings).map_err(|failure| failure.sentence()),
     }
 }
 

@@ -70,6 +70,13 @@ impl Failure {
         self
     }
 
+    /// The fact and its causes, in one line.
+    pub fn sentence(&self) -> String {
+        let mut words = vec![self.fact.as_str()];
+        words.extend(self.causes.iter().map(String::as_str));
+        words.join(": ")
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lifeboat_engine::catalog::{self, Catalog, Newest};
 use lifeboat_engine::config::{PasswordSource, RepositorySettings, UrlSource};
 use lifeboat_engine::journal::Journal;
 use lifeboat_engine::objectives::age_seconds;
@@ -15,7 +16,6 @@ use super::Lines;
 use super::line::{Line, State};
 use crate::app::App;
 use crate::cli::key::leftovers;
-use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::human;
 
@@ -79,13 +79,7 @@ fn other(
     first: Option<&Repository>,
 ) -> Result<Line, Failure> {
     let name = &settings.name;
-    let repository = app.open(settings).map_err(|failure| match failure.exit {
-        Exit::NoRepository => Failure {
-            hints: vec![format!("`lifeboat init --repository {name}` makes it")],
-            ..failure
-        },
-        _ => failure,
-    })?;
+    let repository = app.open(settings)?;
     let lock = locks(app, &repository);
     if lock.state == State::Broken {
         return Ok(Line {
@@ -94,7 +88,7 @@ fn other(
             ..lock
         });
     }
-    let (snapshots, damaged) = repository.snapshots()?;
+    let (backups, damaged) = Catalog::new(&repository).backups(None)?;
     if let Some(first) = damaged.first() {
         return Ok(Line::broken(
             "copies",
@@ -107,7 +101,11 @@ fn other(
         _ => "",
     };
     let place = format!("{name}: {}{keys}", repository.location());
-    let Some(newest) = snapshots.iter().map(|snapshot| snapshot.time).max() else {
+    let newest = catalog::newest(&backups, app.now());
+    if let Some(line) = from_the_future("copies", &newest, &format!("{name}: ")) {
+        return Ok(line);
+    }
+    let Some(newest) = newest.backup.map(|backup| backup.time) else {
         return Ok(Line::attention(
             "copies",
             format!("{place}, no backup yet"),
@@ -238,8 +236,22 @@ fn judge_space(free: u64, wanted: u64) -> Line {
     }
 }
 
+/// A backup whose date cannot be right says nothing about how fresh the backups are.
+fn from_the_future(subject: &'static str, newest: &Newest<'_>, place: &str) -> Option<Line> {
+    let backup = newest.future?;
+    Some(Line::attention(
+        subject,
+        format!(
+            "{place}backup {} is dated {}, in the future",
+            backup.id.short(),
+            backup.time
+        ),
+        "set the clock of the machine that took it; this one counts for nothing until then",
+    ))
+}
+
 fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
-    let (snapshots, damaged) = repository.snapshots()?;
+    let (backups, damaged) = Catalog::new(repository).backups(None)?;
     if let Some(first) = damaged.first() {
         return Ok(Line::broken(
             "backups",
@@ -248,14 +260,18 @@ fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
         ));
     }
     let rpo = app.config.objectives.rpo.value;
-    Ok(match snapshots.iter().map(|snapshot| snapshot.time).max() {
+    let newest = catalog::newest(&backups, app.now());
+    if let Some(line) = from_the_future("backups", &newest, "") {
+        return Ok(line);
+    }
+    Ok(match newest.backup.map(|backup| backup.time) {
         None => Line::attention("backups", "none yet", "`lifeboat backup`"),
         Some(time) => {
             let age = age_seconds(time, app.now());
             let fact = format!(
                 "the newest is {} old, {} in all",
                 human::age(age),
-                human::count(snapshots.len() as u64)
+                human::count(backups.len() as u64)
             );
             if age > rpo.seconds() {
                 Line::attention(
@@ -311,7 +327,15 @@ fn recovery_kit(app: &App, repository: &Repository) -> Result<Line, Failure> {
     Ok(match receipt.tested {
         Some(tested) => Line::ready(
             SUBJECT,
-            format!("{written}, tested {}", human::time(tested)),
+            format!(
+                "{written}, tested {}{}",
+                human::time(tested),
+                if receipt.tested_without {
+                    ""
+                } else {
+                    " (not its way without Lifeboat)"
+                }
+            ),
         ),
         None => Line::attention(
             SUBJECT,
