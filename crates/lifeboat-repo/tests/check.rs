@@ -419,3 +419,44 @@ fn every_failing_read_is_a_finding_or_an_error_never_silence() {
         }
     }
 }
+
+/// Who lost the lock after the snapshot was written keeps it only if it is whole and nobody is at work who has not
+/// seen it: a prune that found the place without that snapshot goes on to remove what it needs.
+#[test]
+fn a_snapshot_written_while_the_lock_was_lost_stands_only_if_it_can_be_judged() {
+    for (others_prune, is_damaged) in [(false, false), (true, false), (false, true)] {
+        let storage = MemoryStorage::new();
+        let repository = init(Arc::new(storage.clone())).unwrap();
+        let lock = repository
+            .lock(LockMode::Shared, &this_process(), clock())
+            .unwrap();
+        let content = [("dump/toc.dat", rows(1, 300))];
+        let (snapshot, _) = back_up(&repository, 1, &content, 64 << 10).unwrap();
+        storage.delete(FileKind::Lock, &lock.info().name).unwrap();
+        assert!(lock.verify().is_err());
+        if is_damaged {
+            let pack = storage.list(FileKind::Pack).unwrap().remove(0);
+            storage.delete(FileKind::Pack, &pack.name).unwrap();
+        }
+        let exclusive = others_prune.then(|| {
+            repository
+                .lock(LockMode::Exclusive, &this_process(), clock())
+                .unwrap()
+        });
+        let stands = repository.remove_unless_whole(snapshot.id, &lock, &Arc::default());
+        let is_there = storage.list(FileKind::Snapshot).unwrap().len() == 1;
+        match (others_prune, is_damaged) {
+            (false, false) => assert!(stands.unwrap() && is_there),
+            (false, true) => assert!(!stands.unwrap() && !is_there),
+            _ => {
+                assert!(
+                    matches!(stands, Err(RepositoryError::Lock(_))),
+                    "{stands:?}"
+                );
+                assert!(!is_there);
+            }
+        }
+        drop((lock, exclusive));
+        assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 0);
+    }
+}

@@ -201,7 +201,7 @@ fn take(
         // Nobody may have taken the lock for stale between the two: then a prune may have removed what this backup
         // counts on, and a backup with a hole must not stand.
         if lock.verify().is_err()
-            && !repository.remove_unless_whole(report.id, &request.interrupt)?
+            && !repository.remove_unless_whole(report.id, &lock, &request.interrupt)?
         {
             return Err(BackupError::Inconsistent(
                 "data was removed from the repository while the backup was made".to_owned(),

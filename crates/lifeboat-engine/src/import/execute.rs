@@ -225,7 +225,7 @@ impl<'a> Import<'a> {
         if self.lock.verify().is_err()
             && !self
                 .repository
-                .remove_unless_whole(imported.id, interrupt)?
+                .remove_unless_whole(imported.id, &self.lock, interrupt)?
         {
             return Err(FileError::Inconsistent(
                 "data was removed from the repository while the dump was imported".to_owned(),

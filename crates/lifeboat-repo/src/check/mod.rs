@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::RepositoryError;
 use crate::id::{BlobId, PackId, SnapshotId};
 use crate::index::Index;
+use crate::lock::{LockError, LockGuard};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, StorageErrorKind};
@@ -315,31 +316,25 @@ impl Repository {
 }
 
 impl Repository {
-    /// After a snapshot was written and the lock was found lost: it stays if all that it needs is there, and is
+    /// After a snapshot was written and `lock` was found lost: it stays if all that it needs is there, and is
     /// removed otherwise, also when that cannot be told. Returns whether it stays.
     ///
     /// Whoever took the lock for stale may have removed what the snapshot counts on, and a backup with a hole must
-    /// not stand.
+    /// not stand. They may also be about to remove it, not having seen the snapshot: so it is judged under a new
+    /// lock, which excludes them, and is not there to stay without one.
     ///
     /// # Errors
     /// Why it could not be told, with the snapshot removed; or why it could not be removed.
     pub fn remove_unless_whole(
         &self,
         id: SnapshotId,
+        lock: &LockGuard,
         interrupt: &Arc<AtomicBool>,
     ) -> Result<bool, RepositoryError> {
         let name = id.to_string();
-        let options = CheckOptions {
-            interrupt: Arc::clone(interrupt),
-            ..CheckOptions::default()
-        };
-        let check = self
-            .find_snapshot(&name)
-            .and_then(|snapshot| self.check(CheckScope::Snapshot(&snapshot), &options, &|_| ()));
-        let reason = match check {
-            Ok(check) if check.is_clean() => return Ok(true),
-            Ok(_) => Ok(false),
-            Err(error) => Err(error),
+        let reason = match self.is_whole(&name, lock, interrupt) {
+            Ok(true) => return Ok(true),
+            other => other,
         };
         if !self.storage().may_delete() {
             return Err(RepositoryError::Unremovable {
@@ -354,6 +349,30 @@ impl Repository {
             Err(error) if error.kind() != StorageErrorKind::NotFound => Err(error.into()),
             _ => reason,
         }
+    }
+
+    fn is_whole(
+        &self,
+        name: &str,
+        lost: &LockGuard,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<bool, RepositoryError> {
+        let lock = match lost.retake() {
+            // That the lock was lost is what ends the work; who has one now comes after it.
+            Err(LockError::Held(by)) => {
+                lost.check()?;
+                return Err(RepositoryError::Locked { by });
+            }
+            taken => taken?,
+        };
+        let options = CheckOptions {
+            interrupt: Arc::clone(interrupt),
+            ..CheckOptions::default()
+        };
+        let snapshot = self.load_snapshot(name)?;
+        let check = self.check(CheckScope::Snapshot(&snapshot), &options, &|_| ())?;
+        lock.verify()?;
+        Ok(check.is_clean())
     }
 }
 

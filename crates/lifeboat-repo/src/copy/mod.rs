@@ -249,9 +249,11 @@ impl Repository {
         {
             let mut all_stand = true;
             for (_, id) in &written {
-                all_stand &= output
-                    .destination
-                    .remove_unless_whole(*id, &request.options.interrupt)?;
+                all_stand &= output.destination.remove_unless_whole(
+                    *id,
+                    request.destination_lock,
+                    &request.options.interrupt,
+                )?;
             }
             if !all_stand {
                 return Err(lost.into());

@@ -232,6 +232,21 @@ impl LockGuard {
     pub fn verify(&self) -> Result<(), LockError> {
         self.held.verify()
     }
+
+    /// A new shared lock for the same holder, by the same clock: for one who lost this lock and has still to look at
+    /// what became of its work. No exclusive lock is granted to anyone while it is held, so what is there stays.
+    ///
+    /// # Errors
+    /// As [`crate::Repository::lock`]; `Held` by the one for whose sake this lock was removed, for instance.
+    pub(crate) fn retake(&self) -> Result<Self, LockError> {
+        let Own {
+            locks,
+            holder,
+            clock,
+            ..
+        } = &self.held.own;
+        locks.acquire(LockMode::Shared, holder, Arc::clone(clock))
+    }
 }
 
 impl std::fmt::Debug for LockGuard {

@@ -37,7 +37,7 @@ impl Repository {
         Ok((snapshots, damaged))
     }
 
-    pub(super) fn load_snapshot(&self, name: &str) -> Result<Snapshot, RepositoryError> {
+    pub(crate) fn load_snapshot(&self, name: &str) -> Result<Snapshot, RepositoryError> {
         parse_snapshot(name, &self.load_file(FileKind::Snapshot, name)?)
     }
 
