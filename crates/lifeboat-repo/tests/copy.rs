@@ -548,6 +548,49 @@ fn a_lost_lock_ends_the_copy() {
     assert!(newest_first(&there).is_empty());
 }
 
+/// This machine slept right before a snapshot file was written; meanwhile somebody took the lock for stale and
+/// pruned what no snapshot needed yet. Whether the copy then ends or goes on, no backup with a hole stands.
+#[test]
+fn a_snapshot_whose_data_was_pruned_before_it_was_written_does_not_stand() {
+    let source = three_hours();
+    let snapshots = newest_first(&source);
+    // The second of three: it shares its batch with the third. And the third, after which nothing comes.
+    for after in [1, 2] {
+        let storage = MemoryStorage::new();
+        drop(beside(&source, Arc::new(storage.clone())));
+        let others = Repository::open(Arc::new(storage.clone()), &OTHER_PASSWORD.into()).unwrap();
+        let faulty = FaultyStorage::new(Arc::new(storage));
+        let there = Repository::open(Arc::new(faulty.clone()), &OTHER_PASSWORD.into()).unwrap();
+        faulty.meanwhile(FileKind::Snapshot, after, move || {
+            for file in others.storage().list(FileKind::Lock).unwrap() {
+                others.storage().delete(FileKind::Lock, &file.name).unwrap();
+            }
+            let request = PruneRequest {
+                options: PruneOptions {
+                    pack_size_bytes: PACK_BYTES,
+                    ..PruneOptions::default()
+                },
+                holder: this_process(),
+                clock: clock(),
+                choose: &|_| Vec::new(),
+                observer: &|_| (),
+            };
+            assert!(others.prune(&request).unwrap().packs_removed > 0);
+        });
+        let result = copy(&source, &there, &snapshots);
+        assert!(
+            matches!(result, Err(RepositoryError::Lock(_))),
+            "{after}: {result:?}"
+        );
+        assert_eq!(check(&there, true).findings, [], "{after}");
+        assert_eq!(newest_first(&there).len(), after, "{after}");
+        // The next run brings what is missing.
+        let report = copy(&source, &there, &snapshots[after..]).unwrap();
+        assert_eq!(report.copied.len(), 3 - after);
+        assert_eq!(check(&there, true).findings, []);
+    }
+}
+
 #[test]
 fn to_a_bucket_and_to_a_folder_behind_ssh() {
     let source = three_hours();

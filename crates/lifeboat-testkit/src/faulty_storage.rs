@@ -37,13 +37,25 @@ pub struct Fault {
     pub kind: StorageErrorKind,
 }
 
-#[derive(Debug, Default)]
+/// What somebody else does to the storage at a chosen moment.
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct State {
     fault: Option<Fault>,
+    meanwhile: Option<(FileKind, usize, Meanwhile)>,
     all: usize,
     changes: usize,
     struck: bool,
     dead: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Passes calls on to another storage, counts them, and makes one fail. Clones share the plan.
@@ -69,6 +81,29 @@ impl FaultyStorage {
             fault: Some(fault),
             ..State::default()
         };
+    }
+
+    /// Has `act` done once, right before the file of this kind is written that comes after `after` others: what
+    /// somebody else does while the caller sleeps between a decision and the deed. Whoever acts does so on the
+    /// storage within.
+    pub fn meanwhile(&self, kind: FileKind, after: usize, act: impl FnOnce() + Send + 'static) {
+        self.state().meanwhile = Some((kind, after, Box::new(act)));
+    }
+
+    fn let_others_act(&self, kind: FileKind) {
+        let mut state = self.state();
+        let act = match &mut state.meanwhile {
+            Some((of, 0, _)) if *of == kind => state.meanwhile.take(),
+            Some((of, after, _)) if *of == kind => {
+                *after -= 1;
+                None
+            }
+            _ => None,
+        };
+        drop(state);
+        if let Some((_, _, act)) = act {
+            act();
+        }
     }
 
     /// Forgets the plan and the counts: from now on every call passes.
@@ -173,6 +208,7 @@ impl Storage for FaultyStorage {
     }
 
     fn write(&self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), StorageError> {
+        self.let_others_act(kind);
         self.call("write", (kind, name), true, |inner| {
             inner.write(kind, name, content)
         })
@@ -192,6 +228,10 @@ impl Storage for FaultyStorage {
 
     fn free_space_bytes(&self) -> Option<u64> {
         self.inner.free_space_bytes()
+    }
+
+    fn may_delete(&self) -> bool {
+        self.inner.may_delete()
     }
 
     fn requests_at_once(&self) -> usize {

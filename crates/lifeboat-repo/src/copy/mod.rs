@@ -22,7 +22,7 @@ mod plan;
 
 use crate::error::RepositoryError;
 use crate::id::{PackId, SnapshotId};
-use crate::lock::LockGuard;
+use crate::lock::{LockError, LockGuard};
 use crate::repository::{Repository, read_bounded};
 use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, StorageErrorKind};
@@ -216,7 +216,23 @@ impl Repository {
         output: &Output<'_>,
         report: &mut CopyReport,
     ) -> Result<(), RepositoryError> {
-        let mut written = Vec::new();
+        let before = report.copied.len();
+        let result = self.write_snapshots(plan, moving, batch, request, output, report);
+        // Also when that ended early: what is written by then stands, and has to be whole.
+        settle(&report.copied[before..], request, output)?;
+        result
+    }
+
+    /// Writes what [`Repository::commit`] settles then; what was written is in the report, also after an error.
+    fn write_snapshots(
+        &self,
+        plan: &Plan,
+        moving: &Moving<'_>,
+        batch: &Batch,
+        request: &CopyRequest<'_>,
+        output: &Output<'_>,
+        report: &mut CopyReport,
+    ) -> Result<(), RepositoryError> {
         for at in batch.snapshots.clone() {
             let Some(snapshot) = request.snapshots.get(at) else {
                 continue;
@@ -235,7 +251,7 @@ impl Repository {
             // A lock that somebody took for stale and removed no longer protects what is counted on.
             request.destination_lock.verify()?;
             match self.copy_snapshot_file(snapshot, output) {
-                Ok(id) => written.push((snapshot.id, id)),
+                Ok(id) => report.copied.push((snapshot.id, id)),
                 Err(RepositoryError::Damaged { kind, name, what }) => {
                     let what = format!("{kind} {name} is damaged: {what}");
                     let id = snapshot.id;
@@ -244,22 +260,6 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        if !written.is_empty()
-            && let Err(lost) = request.destination_lock.verify()
-        {
-            let mut all_stand = true;
-            for (_, id) in &written {
-                all_stand &= output.destination.remove_unless_whole(
-                    *id,
-                    request.destination_lock,
-                    &request.options.interrupt,
-                )?;
-            }
-            if !all_stand {
-                return Err(lost.into());
-            }
-        }
-        report.copied.append(&mut written);
         Ok(())
     }
 
@@ -300,6 +300,48 @@ impl Repository {
         }
         Ok(snapshot.id)
     }
+}
+
+/// Sees to it that of the snapshots `written` none stands that is not whole: when the lock was lost meanwhile,
+/// somebody may have removed what they count on before they were there to be seen.
+///
+/// # Errors
+/// When one was not whole and was removed, or none can say whether it is.
+fn settle(
+    written: &[(SnapshotId, SnapshotId)],
+    request: &CopyRequest<'_>,
+    output: &Output<'_>,
+) -> Result<(), RepositoryError> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let lost = match request.destination_lock.verify() {
+        Ok(()) => return Ok(()),
+        // Nobody can be asked, after an interrupt for instance. By the clocks the lock is in force or it is not.
+        Err(LockError::Storage(error)) if !error.is_permanent() => {
+            match request.destination_lock.check() {
+                Ok(()) => return Ok(()),
+                Err(lost) => lost,
+            }
+        }
+        Err(lost) => lost,
+    };
+    let mut result = Ok(());
+    for (_, id) in written {
+        let stands = output.destination.remove_unless_whole(
+            *id,
+            request.destination_lock,
+            &request.options.interrupt,
+        );
+        // Each is judged, whatever became of another. The first failure is the one to know.
+        match stands {
+            Ok(true) => {}
+            Ok(false) if result.is_ok() => result = Err(None),
+            Err(error) if result.is_ok() => result = Err(Some(error)),
+            _ => {}
+        }
+    }
+    result.map_err(|error| error.unwrap_or_else(|| lost.into()))
 }
 
 /// The snapshot's document, which says of which snapshot it is a copy. All else stays, also what we don't know.
