@@ -548,35 +548,41 @@ fn a_lost_lock_ends_the_copy() {
     assert!(newest_first(&there).is_empty());
 }
 
-/// This machine slept right before a snapshot file was written; meanwhile somebody took the lock for stale and
-/// pruned what no snapshot needed yet. Whether the copy then ends or goes on, no backup with a hole stands.
+/// A destination where, right before the file of that kind is written that comes after so many others, somebody
+/// takes the copy's lock for stale and prunes what no snapshot needs yet: the machine that copies slept.
+fn pruned_meanwhile(source: &Repository, kind: FileKind, after: usize) -> Repository {
+    let storage = MemoryStorage::new();
+    drop(beside(source, Arc::new(storage.clone())));
+    let others = Repository::open(Arc::new(storage.clone()), &OTHER_PASSWORD.into()).unwrap();
+    let faulty = FaultyStorage::new(Arc::new(storage));
+    let there = Repository::open(Arc::new(faulty.clone()), &OTHER_PASSWORD.into()).unwrap();
+    faulty.meanwhile(kind, after, move || {
+        for file in others.storage().list(FileKind::Lock).unwrap() {
+            others.storage().delete(FileKind::Lock, &file.name).unwrap();
+        }
+        let request = PruneRequest {
+            options: PruneOptions {
+                pack_size_bytes: PACK_BYTES,
+                ..PruneOptions::default()
+            },
+            holder: this_process(),
+            clock: clock(),
+            choose: &|_| Vec::new(),
+            observer: &|_| (),
+        };
+        assert!(others.prune(&request).unwrap().packs_removed > 0);
+    });
+    there
+}
+
+/// Whether the copy then ends or goes on, no backup with a hole stands.
 #[test]
 fn a_snapshot_whose_data_was_pruned_before_it_was_written_does_not_stand() {
     let source = three_hours();
     let snapshots = newest_first(&source);
     // The second of three: it shares its batch with the third. And the third, after which nothing comes.
     for after in [1, 2] {
-        let storage = MemoryStorage::new();
-        drop(beside(&source, Arc::new(storage.clone())));
-        let others = Repository::open(Arc::new(storage.clone()), &OTHER_PASSWORD.into()).unwrap();
-        let faulty = FaultyStorage::new(Arc::new(storage));
-        let there = Repository::open(Arc::new(faulty.clone()), &OTHER_PASSWORD.into()).unwrap();
-        faulty.meanwhile(FileKind::Snapshot, after, move || {
-            for file in others.storage().list(FileKind::Lock).unwrap() {
-                others.storage().delete(FileKind::Lock, &file.name).unwrap();
-            }
-            let request = PruneRequest {
-                options: PruneOptions {
-                    pack_size_bytes: PACK_BYTES,
-                    ..PruneOptions::default()
-                },
-                holder: this_process(),
-                clock: clock(),
-                choose: &|_| Vec::new(),
-                observer: &|_| (),
-            };
-            assert!(others.prune(&request).unwrap().packs_removed > 0);
-        });
+        let there = pruned_meanwhile(&source, FileKind::Snapshot, after);
         let result = copy(&source, &there, &snapshots);
         assert!(
             matches!(result, Err(RepositoryError::Lock(_))),
@@ -589,6 +595,18 @@ fn a_snapshot_whose_data_was_pruned_before_it_was_written_does_not_stand() {
         assert_eq!(report.copied.len(), 3 - after);
         assert_eq!(check(&there, true).findings, []);
     }
+}
+
+#[test]
+fn no_index_names_packs_that_were_pruned_while_the_lock_was_lost() {
+    let source = three_hours();
+    let there = pruned_meanwhile(&source, FileKind::Pack, 3);
+    let result = copy(&source, &there, &newest_first(&source));
+    assert!(
+        matches!(result, Err(RepositoryError::Lock(_))),
+        "{result:?}"
+    );
+    assert_eq!(check(&there, true).findings, []);
 }
 
 #[test]

@@ -185,8 +185,11 @@ fn take(
         Ok(dumped) => dumped,
         Err(error) => {
             // The packs that were finished are good: with an index, the next run finds them and does not store
-            // them again. That this may fail too (the disk is full) changes nothing.
-            let _ = writer.abandon();
+            // them again. That this may fail too (the disk is full) changes nothing. Once the lock is lost they may be
+            // gone, and an index that names them would be damage.
+            if lock.check().is_ok() {
+                let _ = writer.abandon();
+            }
             return Err(error);
         }
     };

@@ -201,7 +201,10 @@ impl<'a> Import<'a> {
             Ok(loaded) => loaded,
             Err(error) => {
                 // The packs that were finished are good: with an index, the next file, or the next run, finds them.
-                let _ = writer.abandon();
+                // Once the lock is lost they may be gone.
+                if self.lock.check().is_ok() {
+                    let _ = writer.abandon();
+                }
                 return Err(error);
             }
         };

@@ -176,8 +176,12 @@ impl Repository {
         let result = self.carry_out(plan, request, &output, &mut report);
         if result.is_err() {
             // What is durable gets indexed, so that the next run finds it without looking into every pack. Should
-            // that fail too, the first error is the one to know.
-            let _ = output.flush_index();
+            // that fail too, the first error is the one to know. Without the lock somebody may have removed the
+            // packs: an index that names them would be damage. By the clocks alone, since after an interrupt a
+            // place on the network answers nobody.
+            if request.destination_lock.check().is_ok() {
+                let _ = output.flush_index();
+            }
         }
         result?;
         output.account(&mut report);
