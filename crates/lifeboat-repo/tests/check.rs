@@ -396,7 +396,12 @@ fn every_failing_read_is_a_finding_or_an_error_never_silence() {
     check(&repository, true);
     let calls = storage.count(Calls::All);
     for after in 0..calls {
-        for kind in [StorageErrorKind::Other, StorageErrorKind::Unreachable] {
+        for kind in [
+            StorageErrorKind::Other,
+            StorageErrorKind::Unreachable,
+            // A session that ran out: permanent, and about no file.
+            StorageErrorKind::BadCredentials,
+        ] {
             storage.plan(Fault {
                 calls: Calls::All,
                 after,
@@ -415,6 +420,43 @@ fn every_failing_read_is_a_finding_or_an_error_never_silence() {
                     assert!(!report.is_clean(), "call {after}")
                 }
                 (_, other) => panic!("call {after}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Of a listing that was read in part, nobody knows what the rest is: no list of backups comes of it.
+#[test]
+fn snapshots_are_listed_whole_or_not_at_all() {
+    let sample = Sample::new();
+    let storage = FaultyStorage::new(Arc::new(sample.storage.clone()));
+    let repository = open(Arc::new(storage.clone())).unwrap();
+    storage.heal();
+    assert_eq!(repository.snapshots().unwrap().0.len(), 3);
+    for after in 0..storage.count(Calls::All) {
+        for (kind, is_about_the_file) in [
+            (StorageErrorKind::Other, true),
+            (StorageErrorKind::PermissionDenied, true),
+            (StorageErrorKind::Unreachable, false),
+            (StorageErrorKind::Interrupted, false),
+            (StorageErrorKind::BadCredentials, false),
+        ] {
+            storage.plan(Fault {
+                calls: Calls::All,
+                after,
+                failure: Failure::Refused,
+                kind,
+            });
+            match repository.snapshots() {
+                Ok((snapshots, damaged)) => {
+                    assert!(is_about_the_file, "{kind:?} at call {after}");
+                    assert_eq!((snapshots.len(), damaged.len()), (2, 1));
+                }
+                Err(RepositoryError::Storage(error)) => {
+                    assert!(after == 0 || !is_about_the_file, "{kind:?} at call {after}");
+                    assert_eq!(error.kind(), kind);
+                }
+                Err(other) => panic!("{other}"),
             }
         }
     }

@@ -355,6 +355,43 @@ fn damage_is_not_spread() {
     assert!(whole_nevertheless > 0);
 }
 
+/// A login that has run out says nothing about the source's content.
+#[test]
+fn what_is_not_about_a_file_is_no_damage() {
+    let faulty = FaultyStorage::new(three_hours().storage().clone());
+    let source = support::open(Arc::new(faulty.clone())).unwrap();
+    let snapshots = newest_first(&source);
+    faulty.heal();
+    copy(
+        &source,
+        &init(Arc::new(MemoryStorage::new())).unwrap(),
+        &snapshots,
+    )
+    .unwrap();
+    let calls = faulty.count(Calls::All);
+    for kind in [
+        StorageErrorKind::BadCredentials,
+        StorageErrorKind::PermissionDenied,
+    ] {
+        for after in 0..calls {
+            let there = init(Arc::new(MemoryStorage::new())).unwrap();
+            faulty.plan(Fault {
+                calls: Calls::All,
+                after,
+                failure: Failure::Dead,
+                kind,
+            });
+            match copy(&source, &there, &snapshots) {
+                Err(RepositoryError::Storage(error)) => assert_eq!(error.kind(), kind),
+                // Only the lock's own end came after.
+                Ok(report) => assert_eq!((report.copied.len(), report.damaged.len()), (3, 0)),
+                Err(other) => panic!("{other}"),
+            }
+            faulty.heal();
+        }
+    }
+}
+
 #[test]
 fn a_copy_that_is_cut_is_taken_up_where_it_was() {
     let source = three_hours();

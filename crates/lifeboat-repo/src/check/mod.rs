@@ -193,8 +193,8 @@ impl Findings {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a failure to read `name` means: a finding when asking again would not help, else an error that
-    /// ends the check, since a network that is down says nothing about the files.
+    /// What a failure to read `name` means: a finding when it is about that file, else an error that ends the
+    /// check, since a network that is down, or a login that has run out, says nothing about the files.
     fn add_error(
         &self,
         kind: FileKind,
@@ -202,7 +202,9 @@ impl Findings {
         error: RepositoryError,
     ) -> Result<(), RepositoryError> {
         let problem = match error {
-            RepositoryError::Storage(error) if !error.is_permanent() => return Err(error.into()),
+            RepositoryError::Storage(error) if !error.is_about_the_file() => {
+                return Err(error.into());
+            }
             RepositoryError::Storage(error) if error.kind() == StorageErrorKind::NotFound => {
                 Problem::Missing
             }

@@ -11,6 +11,7 @@ use crate::prune::mark::Marker;
 use crate::prune::survey::{PackFacts, facts, pack_sizes};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
+use crate::storage::StorageErrorKind;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -180,7 +181,10 @@ impl Plan {
 pub(super) fn is_damage(error: &RepositoryError) -> bool {
     match error {
         RepositoryError::Damaged { .. } | RepositoryError::MissingBlob { .. } => true,
-        RepositoryError::Storage(error) => error.is_permanent(),
+        // Where we may not look, nobody knows what is there.
+        RepositoryError::Storage(error) => {
+            error.is_about_the_file() && error.kind() != StorageErrorKind::PermissionDenied
+        }
         _ => false,
     }
 }

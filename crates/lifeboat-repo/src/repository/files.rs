@@ -18,7 +18,8 @@ impl Repository {
     /// Every snapshot, oldest first; and for each snapshot file that can't be read, why.
     ///
     /// # Errors
-    /// When the storage can't list them.
+    /// When the storage can't list them, or a failure to read one says nothing about that file: who takes the part
+    /// that was read for all there is would take backups for missing.
     pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Vec<RepositoryError>), RepositoryError> {
         let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
         self.load_each(FileKind::Snapshot, |name, json| {
@@ -27,6 +28,9 @@ impl Repository {
                 // Removed since the listing: then it is no snapshot any more.
                 Err(RepositoryError::Storage(error))
                     if error.kind() == StorageErrorKind::NotFound => {}
+                Err(RepositoryError::Storage(error)) if !error.is_about_the_file() => {
+                    return Err(error.into());
+                }
                 Err(error) => damaged.push((name.to_owned(), error)),
             }
             Ok(())

@@ -249,6 +249,24 @@ impl StorageError {
         &self.location
     }
 
+    /// Whether it says something about the file, such as that it is gone or can't be read, and not only about the
+    /// place, or about us: then it would have been said of any file.
+    #[must_use]
+    pub const fn is_about_the_file(&self) -> bool {
+        match self.kind {
+            StorageErrorKind::NotFound
+            | StorageErrorKind::AlreadyExists
+            | StorageErrorKind::PermissionDenied
+            | StorageErrorKind::TooShort
+            | StorageErrorKind::Other => true,
+            StorageErrorKind::BadCredentials
+            | StorageErrorKind::NoSuchPlace
+            | StorageErrorKind::NoSpace
+            | StorageErrorKind::Interrupted
+            | StorageErrorKind::Unreachable => false,
+        }
+    }
+
     /// Whether the same call would fail again without someone changing something.
     #[must_use]
     pub const fn is_permanent(&self) -> bool {

@@ -180,10 +180,7 @@ fn advise_sftp(failure: Failure, kind: StorageErrorKind, location: &SftpLocation
         StorageErrorKind::NoSpace => failure
             .hint("make room there, then run it again: what was stored so far is kept and found again"),
         StorageErrorKind::Unreachable => failure.hint(format!(
-            "does `{ssh}` get through from this machine? what was stored so far is kept and found again"
-        )),
-        StorageErrorKind::Other => failure.hint(format!(
-            "`sftp` has to be allowed there: try `{}`",
+            "does `{}` get through from this machine? what was stored so far is kept and found again",
             ssh.replacen("ssh", "sftp", 1).replace("-p", "-P")
         )),
         _ => failure,

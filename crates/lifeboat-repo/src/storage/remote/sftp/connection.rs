@@ -116,16 +116,17 @@ impl Connection {
         location: &SftpLocation,
         patience: &Arc<Patience>,
     ) -> Result<Self, Failed> {
-        let other = |cause: String| Failed::for_good(StorageErrorKind::Other, cause);
+        // About the way there, and about no file.
+        let hopeless = |cause: String| Failed::for_good(StorageErrorKind::Unreachable, cause);
         let program = ssh.program.to_string_lossy().into_owned();
         let mut child = ssh
             .command(location)
             .spawn()
-            .map_err(|error| other(format!("cannot run `{program}`: {error}")))?;
+            .map_err(|error| hopeless(format!("cannot run `{program}`: {error}")))?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(other("ssh has no pipes".to_owned()));
+            return Err(hopeless("ssh has no pipes".to_owned()));
         };
         let mut connection = Self {
             child,
@@ -143,7 +144,7 @@ impl Connection {
         };
         connection
             .make_nonblocking()
-            .map_err(|error| other(error.to_string()))?;
+            .map_err(|error| hopeless(error.to_string()))?;
         wire::hello(&mut connection.outgoing);
         match connection.receive(patience)? {
             Received::Version(version, extensions) if version >= wire::VERSION => {
@@ -151,7 +152,9 @@ impl Connection {
                 connection.is_broken = false;
                 Ok(connection)
             }
-            _ => Err(other("the server does not speak SFTP version 3".to_owned())),
+            _ => Err(hopeless(
+                "the server does not speak SFTP version 3".to_owned(),
+            )),
         }
     }
 
@@ -367,7 +370,7 @@ fn is_not_now(error: &io::Error) -> bool {
 
 fn confused() -> Failed {
     Failed::for_good(
-        StorageErrorKind::Other,
+        StorageErrorKind::Unreachable,
         "what comes back is not SFTP; a login script on the server that prints something does that",
     )
 }
@@ -407,7 +410,7 @@ fn why_ssh_ended(words: &str) -> Failed {
         "subsystem request failed",
         "no matching ",
     ]) {
-        return Failed::for_good(StorageErrorKind::Other, cause);
+        return Failed::for_good(StorageErrorKind::Unreachable, cause);
     }
     Failed::for_now(StorageErrorKind::Unreachable, cause)
 }
@@ -441,7 +444,11 @@ mod tests {
                 Kind::BadCredentials,
                 false,
             ),
-            ("subsystem request failed on channel 0", Kind::Other, false),
+            (
+                "subsystem request failed on channel 0",
+                Kind::Unreachable,
+                false,
+            ),
         ] {
             let failed = why_ssh_ended(words);
             assert_eq!((failed.kind, failed.may_pass), (kind, may_pass), "{words}");
