@@ -338,7 +338,7 @@ impl Locks {
     }
 
     /// The locks that may matter, and the names of those that were released.
-    fn look(&self, now: Timestamp) -> Result<(Vec<LockInfo>, HashSet<String>), LockError> {
+    fn look(&self, now: Timestamp) -> Result<(Vec<Loaded>, HashSet<String>), LockError> {
         let may_delete = self.storage.may_delete();
         // Files that nobody here may remove pile up until somebody else does. What was stored long before any lock
         // in force was last refreshed need not be read, and read again by every backup.
@@ -353,8 +353,8 @@ impl Locks {
         let files = self.storage.list(FileKind::Lock)?;
         for file in files.iter().filter(|file| !is_ancient(file)) {
             if let Some(loaded) = self.load(file)? {
-                locks.push(loaded.info);
-                released.extend(loaded.released);
+                released.extend(loaded.released.iter().cloned());
+                locks.push(loaded);
             }
         }
         Ok((locks, released))
@@ -367,27 +367,40 @@ impl Locks {
         now: Timestamp,
         own: Option<&str>,
     ) -> Result<(), LockError> {
-        let (locks, released) = self.look(now)?;
-        for lock in locks {
-            if own == Some(lock.name.as_str()) {
+        let (mut locks, released) = self.look(now)?;
+        locks.retain(|lock| own != Some(lock.info.name.as_str()));
+        // What was released goes before the files that say so: once those are gone, whatever is left of it is in
+        // force again.
+        let mut are_gone = true;
+        for lock in &locks {
+            if released.contains(&lock.info.name) {
+                are_gone &= self.try_delete(&lock.info.name);
+            }
+        }
+        for Loaded { info, released: of } in locks {
+            if released.contains(&info.name) {
                 continue;
             }
-            if released.contains(&lock.name) || lock.is_stale(holder, now) {
+            if info.is_stale(holder, now) {
                 // Removed for the sake of restic, which stops at a stale lock until someone runs its `unlock`.
                 // If that fails it still is stale, and does not hold us up.
-                self.try_delete(&lock.name);
-            } else if mode.excludes(lock.mode) {
-                return Err(LockError::Held(Box::new(lock)));
+                if are_gone || of.is_empty() {
+                    self.try_delete(&info.name);
+                }
+            } else if mode.excludes(info.mode) {
+                return Err(LockError::Held(Box::new(info)));
             }
         }
         Ok(())
     }
 
-    /// Removes a lock file if that is possible.
-    fn try_delete(&self, name: &str) {
-        if self.storage.may_delete() {
-            let _ = self.storage.delete(FileKind::Lock, name);
-        }
+    /// Removes a lock file if that is possible; whether it is gone.
+    fn try_delete(&self, name: &str) -> bool {
+        self.storage.may_delete()
+            && match self.storage.delete(FileKind::Lock, name) {
+                Ok(()) => true,
+                Err(error) => error.kind() == StorageErrorKind::NotFound,
+            }
     }
 
     /// `None` when there is nothing to honour: the lock is gone, or never was whole.
@@ -488,7 +501,7 @@ impl Locks {
             .write(FileKind::Lock, &name, &sealed)
             .inspect_err(|_| {
                 // The error may have come after the file was put in place.
-                self.try_delete(&name);
+                let _ = self.try_delete(&name);
             })?;
         Ok(name)
     }
