@@ -23,8 +23,8 @@ struct State {
     /// The same moment by a clock that nobody sets.
     since: Instant,
     lost: Option<&'static str>,
-    /// Files of this lock that were replaced and could not be removed.
-    left: Vec<String>,
+    /// Files of this lock that were replaced and could not be removed, and their times.
+    left: Vec<(Timestamp, String)>,
 }
 
 /// A lock whose file was written.
@@ -129,11 +129,14 @@ impl Held {
         }
         {
             let mut state = self.state();
+            let replaced = std::mem::replace(&mut state.time, time);
             state.name = new;
-            state.time = time;
             state.since = since;
             if !locks.storage.may_delete() {
-                state.left.push(old);
+                // What is stale by any clock needs no release, and a lock may be held for weeks.
+                let matters = |at: Timestamp| time.duration_since(at) <= times::ANCIENT_AFTER;
+                state.left.retain(|(at, _)| matters(*at));
+                state.left.push((replaced, old));
                 return Ok(());
             }
         }
@@ -145,7 +148,8 @@ impl Held {
 
     pub(super) fn remove(&self) {
         let mut state = self.state();
-        let mut names = std::mem::take(&mut state.left);
+        let left = std::mem::take(&mut state.left);
+        let mut names: Vec<String> = left.into_iter().map(|(_, name)| name).collect();
         names.push(state.name.clone());
         self.own.locks.withdraw(&self.own.holder, names);
     }

@@ -298,3 +298,18 @@ fn a_release_counts_for_the_locks_it_names_and_no_other() {
         other.info().name
     );
 }
+
+/// A lock that is held for weeks leaves a file every five minutes. Its release names those that matter, and stays
+/// short enough to be believed.
+#[test]
+fn a_long_life_without_deleting_ends_with_a_release_that_can_be_read() {
+    let bench = Bench::new();
+    let guard = acquire_appending(&bench, Shared).unwrap();
+    for _ in 0..8 * 24 * 12 {
+        bench.time.advance(SignedDuration::from_mins(5));
+        guard.held.refresh().unwrap();
+    }
+    drop(guard);
+    drop(bench.acquire(Exclusive, &here()).unwrap());
+    assert_eq!(bench.files(), 0);
+}
