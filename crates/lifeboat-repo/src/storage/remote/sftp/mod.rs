@@ -33,6 +33,9 @@ const FOLDERS_AT_ONCE: usize = 64;
 /// index.
 const LARGEST_UNCHECKED_RANGE: usize = 32 << 20;
 
+/// No file of a repository is longer: a pack's offsets end there.
+const LARGEST_FILE_BYTES: u64 = 1 << 32;
+
 /// Connections that are kept for the next operation.
 const MOST_IDLE: usize = 8;
 
@@ -94,6 +97,26 @@ impl SftpBackend {
     }
 }
 
+/// How much of a file is wanted.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// So many bytes.
+    Bytes(usize),
+    /// All there is.
+    All,
+}
+
+fn no_sizes() -> Failed {
+    Failed::for_good(StorageErrorKind::Other, "the server tells no sizes")
+}
+
+fn is_within(offset: u64, length: usize, size: u64) -> Result<(), Failed> {
+    match offset.checked_add(length as u64) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(Failed::too_short(size, length, offset)),
+    }
+}
+
 /// A connection, and what an operation needs besides.
 struct Session<'a> {
     root: &'a str,
@@ -152,9 +175,7 @@ impl Session<'_> {
     }
 
     fn size(&mut self, path: &str) -> Result<u64, Failed> {
-        self.status(path)?
-            .size
-            .ok_or_else(|| Failed::for_good(StorageErrorKind::Other, "the server tells no sizes"))
+        self.status(path)?.size.ok_or_else(no_sizes)
     }
 
     fn pay(&self, bytes: usize) -> Result<(), Failed> {
@@ -164,16 +185,16 @@ impl Session<'_> {
         }
     }
 
-    /// Appends a part of a file to `buffer`: `length` bytes, or without one all there is from `offset`.
+    /// Appends a part of a file to `buffer`, which is empty.
     fn read(
         &mut self,
         path: &str,
         offset: u64,
-        length: Option<usize>,
+        wanted: Wanted,
         buffer: &mut Vec<u8>,
     ) -> Result<(), Failed> {
         let handle = self.ask(&Packet::open(path, Open::Read))?.handle()?;
-        let result = self.read_open(&handle, offset, length, buffer);
+        let result = self.read_open(&handle, offset, wanted, buffer);
         if !self.connection.is_broken {
             self.connection.tell(&Packet::close(&handle));
         }
@@ -184,53 +205,71 @@ impl Session<'_> {
         &mut self,
         handle: &[u8],
         offset: u64,
-        length: Option<usize>,
+        wanted: Wanted,
         buffer: &mut Vec<u8>,
     ) -> Result<(), Failed> {
         // Servers take larger ones for negative.
         let is_offset = |offset: u64| i64::try_from(offset).is_ok();
-        let size_packet = Packet::handle_status(handle);
-        let no_size = || Failed::for_good(StorageErrorKind::Other, "the server tells no sizes");
-        let checked = |size: u64, length: usize| match offset.checked_add(length as u64) {
-            Some(end) if end <= size => Ok(()),
-            _ => Err(Failed::too_short(size, length, offset)),
-        };
         // What is small is asked for together with the size: one trip there and back.
-        let (length, ask_size) = match length {
-            Some(length)
+        let (length, mut ask_size) = match wanted {
+            Wanted::Bytes(length)
                 if (1..=LARGEST_UNCHECKED_RANGE).contains(&length) && is_offset(offset) =>
             {
                 (length, true)
             }
-            length => {
-                let size = self
-                    .ask(&size_packet)?
-                    .attributes()?
-                    .size
-                    .ok_or_else(no_size)?;
-                let length = match length {
-                    Some(length) => length,
-                    None => usize::try_from(size).map_err(|_| no_size())?,
+            wanted => {
+                let size = self.ask(&Packet::handle_status(handle))?.attributes()?.size;
+                let size = size.ok_or_else(no_sizes)?;
+                let length = match wanted {
+                    Wanted::Bytes(length) => length,
+                    Wanted::All if size <= LARGEST_FILE_BYTES => {
+                        usize::try_from(size).unwrap_or(usize::MAX)
+                    }
+                    Wanted::All => {
+                        let cause = format!("{size} bytes are too many for a file");
+                        return Err(Failed::for_good(StorageErrorKind::Other, cause));
+                    }
                 };
-                checked(size, length)?;
+                is_within(offset, length, size)?;
                 (length, false)
             }
         };
-        buffer.resize(length, 0);
+        // Memory grows as data arrives: a size is what a server says.
+        let mut done = 0;
+        while done < length {
+            let part = LARGEST_UNCHECKED_RANGE.min(length - done);
+            buffer.resize(done + part, 0);
+            let range = (offset.saturating_add(done as u64), &mut buffer[done..]);
+            self.read_block(handle, range, (offset, length), ask_size)?;
+            ask_size = false;
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Fills `block` with what begins at `start`: a part of a `whole`, which has an offset and a length, and which
+    /// the file is asked to have.
+    fn read_block(
+        &mut self,
+        handle: &[u8],
+        (start, block): (u64, &mut [u8]),
+        (offset, length): (u64, usize),
+        mut ask_size: bool,
+    ) -> Result<(), Failed> {
+        let size_packet = Packet::handle_status(handle);
         // Pieces that came short are asked for again, from where they ended.
-        let mut wanted: Vec<(usize, usize)> = (0..length)
+        let mut wanted: Vec<(usize, usize)> = (0..block.len())
             .step_by(PIECE_BYTES)
-            .map(|start| (start, PIECE_BYTES.min(length - start)))
+            .map(|at| (at, PIECE_BYTES.min(block.len() - at)))
             .collect();
-        let mut ask_size = ask_size;
         while !wanted.is_empty() {
             let pieces = std::mem::take(&mut wanted);
             let packets =
                 ask_size
                     .then(|| size_packet.clone())
                     .into_iter()
-                    .chain(pieces.iter().map(|(start, count)| {
-                        Packet::read(handle, offset.saturating_add(*start as u64), *count)
+                    .chain(pieces.iter().map(|(at, count)| {
+                        Packet::read(handle, start.saturating_add(*at as u64), *count)
                     }));
             let skip = usize::from(ask_size);
             let mut size = None;
@@ -243,12 +282,12 @@ impl Session<'_> {
                     size = reply.attributes()?.size;
                     return Ok(());
                 }
-                let (start, count) = pieces[place - skip];
+                let (at, count) = pieces[place - skip];
                 match reply {
                     Reply::Data(bytes) if !bytes.is_empty() && bytes.len() <= count => {
-                        buffer[start..start + bytes.len()].copy_from_slice(&bytes);
+                        block[at..at + bytes.len()].copy_from_slice(&bytes);
                         if bytes.len() < count {
-                            wanted.push((start + bytes.len(), count - bytes.len()));
+                            wanted.push((at + bytes.len(), count - bytes.len()));
                         }
                         if let Some(throttle) = throttle {
                             owed = throttle.pay(bytes.len());
@@ -267,7 +306,7 @@ impl Session<'_> {
                 return Err(Failed::too_short(size, length, offset));
             }
             if let Some(size) = size {
-                checked(size, length)?;
+                is_within(offset, length, size)?;
             }
             patience.wait(owed)?;
             ask_size = false;
@@ -371,10 +410,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Makes a folder whose parent exists. One that exists is as good.
+    /// Makes a folder whose parent exists, and makes its name durable. One that exists is left as it is.
     fn make_folder(&mut self, path: &str) -> Result<(), Failed> {
         match self.ask(&Packet::make_folder(path))?.ok() {
-            Ok(()) => Ok(()),
+            Ok(()) => self.sync_folder(folder_of(path)),
             Err(failed) => match self.status(path) {
                 Ok(found) if found.is_folder() => Ok(()),
                 _ => Err(failed),
@@ -385,7 +424,7 @@ impl Session<'_> {
     fn put(&mut self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), Failed> {
         let path = self.file(kind, name);
         if self.exists(&path)? {
-            return Err(Failed::already_exists());
+            return Err(self.already_exists(folder_of(&path)));
         }
         let temporary = self.write_temporary(content)?;
         let put = self.put_in_place(&temporary, kind, &path);
@@ -396,10 +435,7 @@ impl Session<'_> {
     }
 
     fn put_in_place(&mut self, temporary: &str, kind: FileKind, path: &str) -> Result<(), Failed> {
-        let folder = path
-            .rsplit_once('/')
-            .map_or("", |(folder, _)| folder)
-            .to_owned();
+        let folder = folder_of(path);
         let mut status = self.ask(&Packet::rename(temporary, path))?;
         if matches!(status, Reply::Status(code::NO_SUCH_FILE, _)) {
             // Copying tools drop empty folders.
@@ -407,18 +443,26 @@ impl Session<'_> {
                 let data = self.at("data");
                 self.make_folder(&data)?;
             }
-            self.make_folder(&folder)?;
+            self.make_folder(folder)?;
             status = self.ask(&Packet::rename(temporary, path))?;
         }
         if let Err(failed) = status.ok() {
             // SFTP has no word for "exists already" either.
             return Err(if self.exists(path)? {
-                Failed::already_exists()
+                self.already_exists(folder)
             } else {
                 failed
             });
         }
-        self.sync_folder(&folder)
+        self.sync_folder(folder)
+    }
+
+    /// That a file exists, once its name is durable: it may be ours, of a try whose connection was lost after the
+    /// file was put in place and before its folder was synced, and is then as good as written.
+    fn already_exists(&mut self, folder: &str) -> Failed {
+        self.sync_folder(folder)
+            .err()
+            .unwrap_or_else(Failed::already_exists)
     }
 
     /// What is in several folders; one that is missing holds nothing. `found` is told the folder's number.
@@ -581,7 +625,7 @@ impl Backend for SftpBackend {
         let mut content = Vec::new();
         self.with(patience, |session| {
             let path = session.file(kind, name);
-            session.read(&path, 0, None, &mut content)
+            session.read(&path, 0, Wanted::All, &mut content)
         })?;
         Ok(content)
     }
@@ -596,7 +640,7 @@ impl Backend for SftpBackend {
     ) -> Result<(), Failed> {
         self.with(patience, |session| {
             let path = session.file(kind, name);
-            session.read(&path, offset, Some(length), buffer)
+            session.read(&path, offset, Wanted::Bytes(length), buffer)
         })
     }
 
@@ -614,8 +658,7 @@ impl Backend for SftpBackend {
         self.with(patience, |session| {
             let path = session.file(kind, name);
             session.ask(&Packet::remove(&path))?.ok()?;
-            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            session.sync_folder(folder)
+            session.sync_folder(folder_of(&path))
         })
     }
 
@@ -630,6 +673,15 @@ impl Backend for SftpBackend {
 
     fn sweep(&self, patience: &Arc<Patience>) -> Result<usize, Failed> {
         self.with(patience, |session| session.sweep())
+    }
+}
+
+/// The folder that something is in.
+fn folder_of(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((folder, _)) => folder,
+        None => ".",
     }
 }
 
