@@ -13,6 +13,22 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// lock, or to list in an index what was stored, and short enough not to be asked a second time.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What is repeated of a stranger's words at once.
+pub(super) const MOST_OF_A_LINE: usize = 300;
+
+/// A cause may be put together of several of them.
+const MOST_OF_A_CAUSE: usize = 4 * MOST_OF_A_LINE;
+
+/// A stranger's words, fit for one line of a terminal: no control characters, and at most so many letters.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    let text: String = text
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(most)
+        .collect();
+    text.trim().to_owned()
+}
+
 /// Why one try failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failed {
@@ -25,20 +41,21 @@ pub(super) struct Failed {
 
 impl Failed {
     /// What another try would not change.
-    pub(super) fn for_good(kind: StorageErrorKind, cause: impl Into<String>) -> Self {
-        Self {
-            kind,
-            may_pass: false,
-            cause: cause.into(),
-        }
+    pub(super) fn for_good(kind: StorageErrorKind, cause: impl AsRef<str>) -> Self {
+        Self::new((kind, false), cause)
     }
 
     /// What another try may change.
-    pub(super) fn for_now(kind: StorageErrorKind, cause: impl Into<String>) -> Self {
+    pub(super) fn for_now(kind: StorageErrorKind, cause: impl AsRef<str>) -> Self {
+        Self::new((kind, true), cause)
+    }
+
+    /// Any cause may hold words of a stranger: a server, or a library that repeats what it was sent.
+    pub(super) fn new((kind, may_pass): (StorageErrorKind, bool), cause: impl AsRef<str>) -> Self {
         Self {
             kind,
-            may_pass: true,
-            cause: cause.into(),
+            may_pass,
+            cause: printable(cause.as_ref(), MOST_OF_A_CAUSE),
         }
     }
 

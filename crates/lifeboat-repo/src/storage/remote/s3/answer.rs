@@ -6,10 +6,7 @@
 //! S3 API reference), never by the words of its message.
 
 use crate::storage::StorageErrorKind;
-use crate::storage::remote::attempt::Failed;
-
-/// The longest part of a server's own words that is worth repeating.
-const LONGEST_MESSAGE: usize = 200;
+use crate::storage::remote::attempt::{Failed, MOST_OF_A_LINE, printable};
 
 /// How a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +34,7 @@ impl Refusal {
         let element = |name: &str| {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
             let (value, _) = rest.split_once(&format!("</{name}>"))?;
-            let value: String = value
-                .chars()
-                .map(|letter| if letter.is_control() { ' ' } else { letter })
-                .take(LONGEST_MESSAGE)
-                .collect();
+            let value = printable(value, MOST_OF_A_LINE);
             let value = [
                 ("&quot;", "\""),
                 ("&#34;", "\""),
@@ -77,11 +70,7 @@ impl Refusal {
     pub(super) fn failed(&self) -> Failed {
         let (status, code, message) = match self {
             Self::Lost { may_pass, cause } => {
-                return Failed {
-                    kind: StorageErrorKind::Unreachable,
-                    may_pass: *may_pass,
-                    cause: cause.clone(),
-                };
+                return Failed::new((StorageErrorKind::Unreachable, *may_pass), cause);
             }
             Self::Status {
                 status,
@@ -89,7 +78,6 @@ impl Refusal {
                 message,
             } => (*status, code.as_deref(), message.as_deref()),
         };
-        let (kind, may_pass) = meaning(status, code);
         let mut cause = format!("the server answered {status}");
         for part in [
             code.map(|code| format!(" {code}")),
@@ -97,11 +85,7 @@ impl Refusal {
         ] {
             cause.push_str(&part.unwrap_or_default());
         }
-        Failed {
-            kind,
-            may_pass,
-            cause,
-        }
+        Failed::new(meaning(status, code), cause)
     }
 }
 
@@ -140,6 +124,8 @@ fn meaning(status: u16, code: Option<&str>) -> (StorageErrorKind, bool) {
         _ => {}
     }
     match status {
+        // Redirects are not followed: an answer to a signed request is for this address alone.
+        300..=399 => (Kind::NoSuchPlace, false),
         401 => (Kind::BadCredentials, false),
         403 => (Kind::PermissionDenied, false),
         404 => (Kind::NotFound, false),
@@ -167,6 +153,8 @@ mod tests {
             (403, "AccessDenied", Kind::PermissionDenied, false),
             (403, "", Kind::PermissionDenied, false),
             (404, "NoSuchBucket", Kind::NoSuchPlace, false),
+            (301, "", Kind::NoSuchPlace, false),
+            (307, "TemporaryRedirect", Kind::NoSuchPlace, false),
             (404, "NoSuchKey", Kind::NotFound, false),
             (404, "", Kind::NotFound, false),
             (412, "PreconditionFailed", Kind::AlreadyExists, false),

@@ -104,7 +104,8 @@ impl HttpTransport for Transport {
         let status = answer.status();
         let headers = answer.headers().clone();
         let content_length = answer.content_length();
-        let body = if status.is_client_error() || status.is_server_error() {
+        // A redirect is an error, too: none is followed.
+        let body = if !status.is_success() {
             let body = read_error(answer).await;
             note(Refusal::read(status.as_u16(), &body));
             HttpBody::new(futures_util::stream::iter([Ok(Buffer::from(body))]), None)

@@ -17,7 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::wire::{self, LARGEST_PACKET_BYTES, Packet, Received, Reply};
 use crate::storage::StorageErrorKind;
-use crate::storage::remote::attempt::{Failed, Patience, TICK};
+use crate::storage::remote::attempt::{Failed, MOST_OF_A_LINE, Patience, TICK, printable};
 use crate::storage::remote::location::SftpLocation;
 
 /// Requests under way at once: 2 MiB of pieces, which is what ssh's own window takes.
@@ -90,6 +90,8 @@ pub(super) struct Connection {
     /// Requests whose answers nobody waits for.
     ignored: HashSet<u32>,
     extensions: Vec<String>,
+    /// Whether the server has answered: what ssh says from then on is not about the login.
+    is_established: bool,
     /// Set when answers may still be under way that nobody would know what to do with.
     pub(super) is_broken: bool,
 }
@@ -140,6 +142,7 @@ impl Connection {
             next_id: 0,
             ignored: HashSet::new(),
             extensions: Vec::new(),
+            is_established: false,
             is_broken: true,
         };
         connection
@@ -149,6 +152,9 @@ impl Connection {
         match connection.receive(patience)? {
             Received::Version(version, extensions) if version >= wire::VERSION => {
                 connection.extensions = extensions;
+                // A second key that was refused before the right one, or the server's greeting.
+                connection.words.clear();
+                connection.is_established = true;
                 connection.is_broken = false;
                 Ok(connection)
             }
@@ -200,28 +206,27 @@ impl Connection {
         self.is_broken = true;
         let first_id = self.next_id;
         let mut packets = packets.into_iter();
-        let (mut asked, mut answered) = (0, 0);
+        // Those that are not answered: a second answer to one must not pass for another's.
+        let mut open = HashSet::new();
         loop {
-            while asked - answered < WINDOW {
+            while open.len() < WINDOW {
                 let Some(packet) = packets.next() else {
                     break;
                 };
                 packet.send(self.next_id, &mut self.outgoing);
+                open.insert(self.next_id);
                 self.next_id = self.next_id.wrapping_add(1);
-                asked += 1;
             }
-            if asked == answered {
+            if open.is_empty() {
                 break;
             }
             let Received::Reply(id, reply) = self.receive(patience)? else {
                 return Err(confused());
             };
-            let place = id.wrapping_sub(first_id) as usize;
-            if place >= asked {
+            if !open.remove(&id) {
                 return Err(confused());
             }
-            answered += 1;
-            answer(place, reply)?;
+            answer(id.wrapping_sub(first_id) as usize, reply)?;
         }
         self.is_broken = false;
         Ok(())
@@ -357,7 +362,11 @@ impl Connection {
                 std::thread::sleep(TICK / 2);
             }
         }
-        why_ssh_ended(&String::from_utf8_lossy(&self.words))
+        let why = why_ssh_ended(&String::from_utf8_lossy(&self.words));
+        if self.is_established {
+            return Failed::for_now(StorageErrorKind::Unreachable, why.cause);
+        }
+        why
     }
 }
 
@@ -380,7 +389,7 @@ fn confused() -> Failed {
 fn why_ssh_ended(words: &str) -> Failed {
     let lines: Vec<String> = words
         .lines()
-        .map(wire::printable)
+        .map(|line| printable(line, MOST_OF_A_LINE))
         .filter(|line| !line.is_empty() && !line.starts_with("Warning: Permanently added"))
         .collect();
     let last = lines

@@ -2,7 +2,7 @@
 //! PROTOCOL): the version that every server speaks.
 
 use crate::storage::StorageErrorKind;
-use crate::storage::remote::attempt::Failed;
+use crate::storage::remote::attempt::{Failed, MOST_OF_A_LINE, printable};
 
 pub(super) const VERSION: u32 = 3;
 
@@ -203,7 +203,7 @@ impl Reply {
                 "the SFTP server answered something else than it was asked",
             );
         };
-        let message = printable(&message);
+        let message = printable(&message, MOST_OF_A_LINE);
         match status {
             code::NO_SUCH_FILE => Failed::not_found(),
             code::PERMISSION_DENIED => Failed::for_good(
@@ -242,16 +242,6 @@ impl Reply {
             other => Err(other.failed()),
         }
     }
-}
-
-/// A stranger's words, fit for one line of a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(300)
-        .collect();
-    text.trim().to_owned()
 }
 
 /// What a packet says: its number and the answer; or the version, which has no number, and the extensions.
