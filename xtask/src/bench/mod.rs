@@ -5,12 +5,16 @@
 
 mod contenders;
 mod dataset;
+mod history;
+mod index;
 mod measure;
+mod page;
 mod report;
 mod server;
+mod wire;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use contenders::{Bench, Dumper, done, remove, size_bytes};
@@ -20,7 +24,10 @@ use server::Server;
 
 /// Compare Lifeboat with pg_dump, restic and pg_restore.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Size of the dataset; 1 is a database of 3.7 GB.
     #[arg(long, default_value_t = 0.1)]
     scale: f64,
@@ -47,22 +54,32 @@ pub struct Args {
     write: bool,
 }
 
+/// What is measured apart from the rest, since it takes long or needs other data.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    History(history::Args),
+    Index(index::Args),
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// A sentence for the person who typed the command.
 pub fn run(args: &Args) -> Result<(), String> {
+    match &args.part {
+        Some(Part::History(args)) => history::run(args),
+        Some(Part::Index(args)) => index::run(args),
+        None => side_by_side(args),
+    }
+}
+
+fn side_by_side(args: &Args) -> Result<(), String> {
     if args.runs == 0 || !(0.0001..=100.0).contains(&args.scale) {
         return Err("--runs starts at 1, --scale lies between 0.0001 and 100".into());
     }
     let wants = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
-    let work = tempfile::Builder::new()
-        .prefix("lifeboat-bench-")
-        .tempdir_in(&args.dir)
-        .map_err(|error| format!("{}: {error}", args.dir.display()))?;
-    fs::write(work.path().join("password"), "bench\n").map_err(|error| error.to_string())?;
-
-    let server = dataset_server(args)?;
+    let work = work_folder(&args.dir)?;
+    let server = dataset_server(&args.dir, args.scale, args.dataset.as_deref())?;
     let facts = server.sql("bench", "SELECT pg_database_size(current_database())")?;
     let database_bytes = facts.parse().unwrap_or(0);
     let bench = Bench {
@@ -99,24 +116,32 @@ pub fn run(args: &Args) -> Result<(), String> {
     let text = report.markdown();
     print(&text);
     if args.write {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
-        let old = fs::read_to_string(path).unwrap_or_default();
-        let notes = old.find("\n## Notes\n").map_or("", |at| &old[at..]);
-        fs::write(path, text + notes).map_err(|error| format!("{path}: {error}"))?;
+        page::write(|old| page::with_start(old, &text))?;
     }
     Ok(())
 }
 
-fn dataset_server(args: &Args) -> Result<Server, String> {
-    if let Some(kept) = args.dataset.as_deref().filter(|place| place.exists()) {
+/// A folder for everything that is made, with the passphrase of every repository in it.
+fn work_folder(parent: &Path) -> Result<tempfile::TempDir, String> {
+    let work = tempfile::Builder::new()
+        .prefix("lifeboat-bench-")
+        .tempdir_in(parent)
+        .map_err(|error| format!("{}: {error}", parent.display()))?;
+    fs::write(work.path().join("password"), "bench\n").map_err(|error| error.to_string())?;
+    Ok(work)
+}
+
+/// A server with the dataset: made anew, or what was kept in `kept` the last time; there it is kept the first time.
+fn dataset_server(parent: &Path, scale: f64, kept: Option<&Path>) -> Result<Server, String> {
+    if let Some(kept) = kept.filter(|place| place.exists()) {
         say(&format!("starting from {}", kept.display()));
-        return Server::start(&args.dir, Some(kept));
+        return Server::start(parent, Some(kept));
     }
-    let mut server = Server::start(&args.dir, None)?;
-    say(&format!("generating the dataset at scale {}", args.scale));
+    let mut server = Server::start(parent, None)?;
+    say(&format!("generating the dataset at scale {scale}"));
     server.sql("postgres", "CREATE DATABASE bench")?;
-    server.sql("bench", &dataset::create(Sizes::at(args.scale)))?;
-    if let Some(place) = &args.dataset {
+    server.sql("bench", &dataset::create(Sizes::at(scale)))?;
+    if let Some(place) = kept {
         server.keep(place)?;
     }
     Ok(server)

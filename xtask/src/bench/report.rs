@@ -34,6 +34,32 @@ impl Row {
         self.peak_tree = self.peak_tree.max(measured.peak_tree_bytes);
     }
 
+    /// Seconds of all runs: the median, with the fastest and the slowest.
+    pub fn span(&self) -> String {
+        let mid = median(&self.seconds);
+        let low = self.seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        format!("{mid:.1} ({low:.1}–{:.1})", self.longest())
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Seconds of the slowest run.
+    pub fn longest(&self) -> f64 {
+        self.seconds.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// The highest peak of the command's own process, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// The median of the runs' bytes.
+    pub fn bytes(&self) -> f64 {
+        median(&self.bytes)
+    }
+
     /// The newest run, for people who wait.
     pub fn last(&self) -> String {
         format!(
@@ -206,14 +232,12 @@ fn table(page: &mut String, title: &str, bytes: &str, rows: &[Row], words: &str)
     );
     let first = median(&rows[0].seconds);
     for row in rows {
-        let mid = median(&row.seconds);
-        let low = row.seconds.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = row.seconds.iter().copied().fold(0.0, f64::max);
         let _ = writeln!(
             page,
-            "| {} | {mid:.1} ({low:.1}–{high:.1}) | {:.2}× | {} MB | {} MB ({}) |",
+            "| {} | {} | {:.2}× | {} MB | {} MB ({}) |",
             row.name,
-            mid / first,
+            row.span(),
+            median(&row.seconds) / first,
             megabytes(median(&row.bytes)),
             row.peak / 1_000_000,
             row.peak_tree / 1_000_000,
@@ -222,7 +246,7 @@ fn table(page: &mut String, title: &str, bytes: &str, rows: &[Row], words: &str)
 }
 
 /// Whole megabytes, with a digit behind the point where it matters.
-fn megabytes(bytes: f64) -> String {
+pub fn megabytes(bytes: f64) -> String {
     let megabytes = bytes / 1e6;
     if megabytes < 100.0 {
         format!("{megabytes:.1}")
@@ -231,7 +255,8 @@ fn megabytes(bytes: f64) -> String {
     }
 }
 
-fn machine() -> String {
+/// Processors, memory and system.
+pub fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         text.lines()
@@ -261,7 +286,8 @@ fn machine() -> String {
     )
 }
 
-fn first_line(command: &mut Command) -> String {
+/// The first line that a program prints.
+pub fn first_line(command: &mut Command) -> String {
     command
         .output()
         .ok()
