@@ -4,14 +4,17 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use lifeboat_repo::storage::{FileKind, LocalStorage, MemoryStorage, Storage, StorageErrorKind};
+use lifeboat_repo::storage::{
+    Cached, FileKind, LocalStorage, MemoryStorage, Storage, StorageErrorKind,
+};
 use lifeboat_testkit::faulty_storage::{Calls, Failure, Fault, FaultyStorage};
 use lifeboat_testkit::storage_conformance::storage_conformance;
+use sha2::{Digest, Sha256};
 
 fn name(digit: char) -> String {
     digit.to_string().repeat(64)
@@ -214,4 +217,117 @@ fn faults_strike_once_where_planned() {
     assert!(storage.list(FileKind::Key).is_err());
     storage.heal();
     assert_eq!(write('f'), Ok(()));
+}
+
+/// A file whose name is the hash of its content.
+fn named(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
+#[test]
+fn cached_storage_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = AtomicUsize::new(0);
+    storage_conformance(&|| {
+        let number = made.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Cached::new(
+            Arc::new(MemoryStorage::new()),
+            folder.path().join(number.to_string()),
+        ))
+    });
+}
+
+/// A storage that counts, one that keeps what is read of it, and every file that is kept.
+fn cached(folder: &Path) -> (FaultyStorage, Cached, impl Fn() -> Vec<PathBuf>) {
+    let inner = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+    inner.create().unwrap();
+    let storage = Cached::new(Arc::new(inner.clone()), folder);
+    let folder = folder.to_owned();
+    let kept = move || {
+        let mut folders = vec![folder.clone()];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let is_folder = entry.file_type().unwrap().is_dir();
+                if is_folder { &mut folders } else { &mut files }.push(entry.path());
+            }
+        }
+        files
+    };
+    (inner, storage, kept)
+}
+
+#[test]
+fn cached_storage_fetches_index_and_snapshots_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inner, storage, kept) = cached(folder.path());
+    for kind in [FileKind::Index, FileKind::Snapshot] {
+        let (own, other) = (b"written here".as_slice(), b"by somebody else".as_slice());
+        storage.write(kind, &named(own), own).unwrap();
+        inner.write(kind, &named(other), other).unwrap();
+        assert_eq!(storage.read(kind, &named(other)).unwrap(), other);
+        let before = inner.count(Calls::All);
+        assert_eq!(storage.read(kind, &named(own)).unwrap(), own);
+        assert_eq!(storage.read(kind, &named(other)).unwrap(), other);
+        assert_eq!(inner.count(Calls::All), before, "{kind} was fetched again");
+        // Another storage's files are its own, whatever their names.
+        let elsewhere = Cached::new(Arc::new(LocalStorage::new("/elsewhere")), folder.path());
+        assert!(elsewhere.read(kind, &named(own)).is_err());
+
+        storage.delete(kind, &named(own)).unwrap();
+        inner.delete(kind, &named(other)).unwrap();
+        assert!(storage.list(kind).unwrap().is_empty());
+        for name in [named(own), named(other)] {
+            let error = storage.read(kind, &name).unwrap_err();
+            assert_eq!(error.kind(), StorageErrorKind::NotFound);
+        }
+        assert!(kept().is_empty(), "{:?}", kept());
+    }
+    for kind in [FileKind::Key, FileKind::Lock, FileKind::Pack] {
+        storage.write(kind, &named(b"x"), b"x").unwrap();
+        storage.read(kind, &named(b"x")).unwrap();
+    }
+    assert!(kept().is_empty(), "{:?}", kept());
+}
+
+#[test]
+fn cached_storage_believes_nothing_that_is_not_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inner, storage, kept) = cached(folder.path());
+    let content = b"an index".as_slice();
+    storage
+        .write(FileKind::Index, &named(content), content)
+        .unwrap();
+    let [file] = &kept()[..] else {
+        panic!("{:?}", kept())
+    };
+    assert_eq!(mode(file), 0o600);
+    assert_eq!(mode(file.parent().unwrap()), 0o700);
+    for wrong in ["", "an indey", "an index and more"] {
+        fs::write(file, wrong).unwrap();
+        let read = storage.read(FileKind::Index, &named(content)).unwrap();
+        assert_eq!(read, content);
+        assert_eq!(fs::read(file).unwrap(), content, "kept anew");
+    }
+    // Nor does it hide what a listing shows: that the file itself was cut short.
+    let short = b"an in".as_slice();
+    inner.delete(FileKind::Index, &named(content)).unwrap();
+    inner
+        .write(FileKind::Index, &named(content), short)
+        .unwrap();
+    storage.list(FileKind::Index).unwrap();
+    let read = storage.read(FileKind::Index, &named(content)).unwrap();
+    assert_eq!(read, short);
+    assert!(kept().is_empty(), "damage was kept");
+}
+
+#[test]
+fn cached_storage_works_without_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a file");
+    fs::write(&file, "").unwrap();
+    let (_, storage, _) = cached(&file);
+    storage.write(FileKind::Index, &named(b"x"), b"x").unwrap();
+    assert_eq!(storage.list(FileKind::Index).unwrap().len(), 1);
+    assert_eq!(storage.read(FileKind::Index, &named(b"x")).unwrap(), b"x");
 }

@@ -16,7 +16,7 @@ use lifeboat_engine::journal::Journal;
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
 use lifeboat_repo::Repository;
-use lifeboat_repo::storage::{AppendOnly, LocalStorage, Storage};
+use lifeboat_repo::storage::{AppendOnly, Cached, LocalStorage, Storage};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::{ConfigUse, GlobalArgs, RepositoryArg};
@@ -168,13 +168,34 @@ impl App {
 
     /// A configured repository, open.
     pub fn open(&self, settings: &RepositorySettings) -> Result<Repository, Failure> {
+        self.open_over(settings, |storage, _| storage)
+    }
+
+    /// As [`App::open`], for what comes every hour and adds to it: of one on another machine, index and snapshot
+    /// files that were read before are not fetched again. Not for telling whether it is whole.
+    pub fn open_to_add(&self, settings: &RepositorySettings) -> Result<Repository, Failure> {
+        self.open_over(settings, |storage, location| {
+            match (location, &self.config.state_dir.value) {
+                (RepositoryLocation::Remote(_), Some(state)) => {
+                    Arc::new(Cached::new(storage, state.join("cache")))
+                }
+                _ => storage,
+            }
+        })
+    }
+
+    fn open_over(
+        &self,
+        settings: &RepositorySettings,
+        over: impl FnOnce(Arc<dyn Storage>, &RepositoryLocation) -> Arc<dyn Storage>,
+    ) -> Result<Repository, Failure> {
         let (location, password) = settings.access()?;
         if let PasswordSource::File(path) = &password.value {
             self.warn_of_readers("the passphrase", path);
         }
         let password = secrets::password(password)?;
         let storage = self.storage(settings, &location.value)?;
-        Repository::open(storage, &password).map_err(|error| {
+        Repository::open(over(storage, &location.value), &password).map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.exit == Exit::NoRepository && settings.name != self.config.primary.name {
                 let name = &settings.name;

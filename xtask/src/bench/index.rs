@@ -101,10 +101,7 @@ fn measure(bench: &Bench<'_>, chunks: u64, runs: u32) -> Result<Measurement, Str
             settle(bench)?;
             let ours = (run + turn) % 2 == 0;
             let (mut command, row) = if ours {
-                (
-                    Dumper::Lifeboat.command(bench)?,
-                    &mut measurement.lifeboat,
-                )
+                (Dumper::Lifeboat.command(bench)?, &mut measurement.lifeboat)
             } else {
                 let mut command = bench.restic(&repository);
                 // Its cache would keep a second copy of the index on the same disk.

@@ -5,7 +5,7 @@ use crate::id::IndexId;
 use crate::index::{Index, IndexBuilder};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use crate::storage::{FileKind, Storage, StorageErrorKind};
+use crate::storage::{FileEntry, FileKind, Storage, StorageErrorKind};
 use crate::unpacked;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +65,7 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let fetch = || {
             let file = files.get(next.fetch_add(1, Ordering::Relaxed))?;
-            Some((file.name.as_str(), self.load_file(kind, &file.name)))
+            Some((file.name.as_str(), self.load_listed(kind, file)))
         };
         // Holds as many documents as there are threads: a slow taker does not fill memory.
         let (done, arrived) = sync_channel(threads.max(1));
@@ -91,6 +91,23 @@ impl Repository {
     /// The JSON in a snapshot or index file, after its content was hashed against its name.
     pub(crate) fn load_file(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, RepositoryError> {
         let content = read_bounded(self.storage().as_ref(), kind, name)?;
+        self.decode_file(kind, name, content)
+    }
+
+    /// As [`Repository::load_file`]. Its size is known from the listing: asking for that of each of a month's files
+    /// would be as many requests again.
+    fn load_listed(&self, kind: FileKind, file: &FileEntry) -> Result<Vec<u8>, RepositoryError> {
+        require_bounded(kind, &file.name, file.size_bytes)?;
+        let content = self.storage().read(kind, &file.name)?;
+        self.decode_file(kind, &file.name, content)
+    }
+
+    fn decode_file(
+        &self,
+        kind: FileKind,
+        name: &str,
+        content: Vec<u8>,
+    ) -> Result<Vec<u8>, RepositoryError> {
         if hex::encode(Sha256::digest(&content)) != name {
             return Err(RepositoryError::damaged(
                 kind,
@@ -153,13 +170,15 @@ pub(crate) fn read_bounded(
     kind: FileKind,
     name: &str,
 ) -> Result<Vec<u8>, RepositoryError> {
-    let limit = unpacked::most_plain_bytes(kind);
-    if storage.size(kind, name)? > limit {
-        return Err(RepositoryError::damaged(
-            kind,
-            name,
-            format_args!("it is longer than {limit} bytes"),
-        ));
-    }
+    require_bounded(kind, name, storage.size(kind, name)?)?;
     Ok(storage.read(kind, name)?)
+}
+
+fn require_bounded(kind: FileKind, name: &str, size_bytes: u64) -> Result<(), RepositoryError> {
+    let limit = unpacked::most_plain_bytes(kind);
+    if size_bytes > limit {
+        let what = format_args!("it is longer than {limit} bytes");
+        return Err(RepositoryError::damaged(kind, name, what));
+    }
+    Ok(())
 }

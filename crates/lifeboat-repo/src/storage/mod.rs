@@ -4,12 +4,14 @@
 //! another place to keep backups is one small implementation that passes the conformance suite.
 
 mod append_only;
+mod cached;
 mod local;
 mod memory;
 pub mod remote;
 mod temporary;
 
 pub use append_only::AppendOnly;
+pub use cached::Cached;
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
 

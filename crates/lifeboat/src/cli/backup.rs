@@ -10,7 +10,7 @@ use lifeboat_engine::journal::RunKind;
 use lifeboat_repo::Repository;
 use serde_json::{Value, json};
 
-use super::{DatabaseArg, LockArg, RepositoryArg, copy, jobs};
+use super::{DatabaseArg, LockArg, copy, jobs};
 use crate::app::{self, App};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ pub struct BackupArgs {
 /// Runs it.
 pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
     let source = app.source(args.database.name())?;
-    let repository = app.repository(&RepositoryArg::default())?;
+    let repository = app.open_to_add(&app.config.primary)?;
     let journal = app.journal()?;
     let settings = &app.config.backup;
     let request = BackupRequest {

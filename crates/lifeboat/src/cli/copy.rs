@@ -132,7 +132,7 @@ fn one(
     settings: &RepositorySettings,
     args: &CopyArgs,
 ) -> Result<CopyReport, Failure> {
-    let destination = app.open(settings)?;
+    let destination = app.open_to_add(settings)?;
     let request = CopyRequest {
         policy: app.config.retention.value.clone(),
         now: app.now(),

@@ -251,8 +251,7 @@ impl Month<'_> {
             Dumper::Lifeboat.destination(bench).display()
         );
         for name in ["twin", STRANGER] {
-            config +=
-                &format!("\n[[repository]]\nname = \"{name}\"\npath = \"{name}\"\n");
+            config += &format!("\n[[repository]]\nname = \"{name}\"\npath = \"{name}\"\n");
         }
         if let Some((s3, wire)) = bucket {
             config += &format!(

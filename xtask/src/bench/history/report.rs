@@ -52,7 +52,10 @@ impl History {
         let ours = self.steady.lifeboat as f64;
         let mut lines = vec![
             (
-                format!("{} backups 30× smaller than as many `pg_dump -Fc` files", self.hours),
+                format!(
+                    "{} backups 30× smaller than as many `pg_dump -Fc` files",
+                    self.hours
+                ),
                 format!("{:.1}×", self.kept_dumps() as f64 / ours),
                 self.kept_dumps() as f64 >= 30.0 * ours,
             ),
@@ -72,7 +75,10 @@ impl History {
         for copies in &self.copies {
             let more = copies.more_than_new();
             lines.push((
-                format!("a copy to {} moves at most 5 % more than what is new", copies.name),
+                format!(
+                    "a copy to {} moves at most 5 % more than what is new",
+                    copies.name
+                ),
                 format!("{more:+.1} %"),
                 more <= 5.0,
             ));
@@ -106,7 +112,11 @@ impl History {
                 full.restic_files,
                 steady.restic_files,
             ),
-            ("the `pg_dump -Fc` files themselves", files, self.kept_dumps()),
+            (
+                "the `pg_dump -Fc` files themselves",
+                files,
+                self.kept_dumps(),
+            ),
         ] {
             let _ = writeln!(
                 page,
@@ -156,9 +166,12 @@ impl History {
                 Place::Folder(_) => "–".to_owned(),
                 Place::Wire(_) => kilobytes(copies.mean(|(_, _, moved)| moved.received)),
             };
-            let first = copies.first.as_ref().map_or_else(String::new, |(took, moved)| {
-                format!("{:.1} s, {} MB", took.seconds, megabytes(moved.sent as f64))
-            });
+            let first = copies
+                .first
+                .as_ref()
+                .map_or_else(String::new, |(took, moved)| {
+                    format!("{:.1} s, {} MB", took.seconds, megabytes(moved.sent as f64))
+                });
             let _ = writeln!(
                 page,
                 "| {} | {:.1} | {} | {} | {:+.1} % | {received} | {} MB | {first} |",
