@@ -280,6 +280,39 @@ fn an_hour_of_churn_moves_its_new_bytes_and_no_more() {
     assert_eq!(files(&world.sandbox.root().join("disk/snapshots")).len(), 2);
 }
 
+/// What is asked of it every hour is fetched once. Seen by damage of the same length, which whoever fetches it again
+/// stumbles over; and `verify` does.
+#[test]
+fn what_the_destination_holds_is_fetched_once() {
+    let server = SshServer::shared();
+    let database = app_database("fetched_once");
+    let world = World::new(
+        &database.url(),
+        &a_folder_behind_ssh("once", server, "after_backup = true"),
+    );
+    world.run(&["init"]).ok();
+    world.run(&["init", "--repository", "once"]).ok();
+    world.backup();
+    let folder = server.folder().join(format!("once-{}", std::process::id()));
+    let damaged: Vec<PathBuf> = files(&folder.join("index"));
+    assert!(!damaged.is_empty());
+    for file in &damaged {
+        let mut content = std::fs::read(file).unwrap();
+        content[40] ^= 1;
+        std::fs::write(file, content).unwrap();
+    }
+    data::churn(&database);
+    let taken = world.backup();
+    assert_eq!(
+        taken["copies"][0]["copied"].as_array().unwrap().len(),
+        1,
+        "{taken:#}"
+    );
+    world.run(&["verify", "--repository", "once"]).code_is(3);
+    std::fs::remove_dir_all(world.sandbox.state_dir().join("lifeboat/cache")).unwrap();
+    world.run(&["copy"]).code_is(3);
+}
+
 /// Killed in the midst of it: nothing that arrived is sent again, and there is nothing to clean up.
 #[test]
 fn a_killed_copy_is_taken_up_where_it_was() {

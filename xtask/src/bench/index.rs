@@ -210,8 +210,8 @@ fn markdown(args: &Args, measurements: &[Measurement], postgres: &str) -> String
          to nothing into it: both programs load the whole index for that. The first line is the same backup into an \
          empty repository. restic without its cache.\n\n\
          | | |\n|---|---|\n| machine | {} |\n| PostgreSQL | {postgres} |\n| restic | {} |\n\n\
-         | chunks | index files | lifeboat backup, seconds | peak memory | restic backup, seconds | peak memory |\n\
-         |---|---|---|---|---|---|\n",
+         | chunks | index files | lifeboat backup, seconds | of processors | peak memory | restic backup, seconds \
+         | of processors | peak memory |\n|---|---|---|---|---|---|---|---|\n",
         chunks.join(","),
         args.runs,
         grouped(953_674),
@@ -221,12 +221,14 @@ fn markdown(args: &Args, measurements: &[Measurement], postgres: &str) -> String
     for one in measurements {
         let _ = writeln!(
             page,
-            "| {} | {} MB | {} | {} MB | {} | {} MB |",
+            "| {} | {} MB | {} | {:.1} | {} MB | {} | {:.1} | {} MB |",
             grouped(one.chunks),
             megabytes(one.index_bytes as f64),
             one.lifeboat.span(),
+            one.lifeboat.processor_seconds(),
             one.lifeboat.peak() / 1_000_000,
             one.restic.span(),
+            one.restic.processor_seconds(),
             one.restic.peak() / 1_000_000
         );
     }

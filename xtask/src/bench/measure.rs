@@ -17,6 +17,8 @@ const INTERVALS_PER_SEARCH: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct Measured {
     pub seconds: f64,
+    /// Of processors, spent by the command's own process and the children that it waited for.
+    pub processor_seconds: f64,
     /// The command's own process.
     pub peak_bytes: u64,
     /// The sum over it and every process it started: an upper bound, since they peak at different times.
@@ -40,6 +42,7 @@ pub fn run(command: &mut Command) -> Result<Measured, String> {
         .map_err(|error| format!("{name}: {error}"))?;
     let root = child.id();
     let mut peaks = BTreeMap::from([(root, 0)]);
+    let mut processor_seconds = 0.0;
     let mut tick = 0;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
@@ -53,6 +56,7 @@ pub fn run(command: &mut Command) -> Result<Measured, String> {
         for (pid, peak) in &mut peaks {
             *peak = (*peak).max(high_water_bytes(*pid));
         }
+        processor_seconds = processor_seconds_of(root).unwrap_or(processor_seconds);
         tick += 1;
         std::thread::sleep(INTERVAL);
     };
@@ -63,6 +67,7 @@ pub fn run(command: &mut Command) -> Result<Measured, String> {
     }
     Ok(Measured {
         seconds,
+        processor_seconds,
         peak_bytes: peaks.get(&root).copied().unwrap_or(0),
         peak_tree_bytes: peaks.values().sum(),
     })
@@ -77,6 +82,23 @@ fn high_water_bytes(pid: u32) -> u64 {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
+}
+
+/// Of the process and of the children it waited for ("/proc/pid/stat" in proc(5)). Less than the last interval is
+/// missed.
+fn processor_seconds_of(pid: u32) -> Option<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name is in parentheses and may hold anything; utime, stime, cutime and cstime are the fields 12
+    // to 15 after it.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Some(ticks as f64 / TICKS_PER_SECOND)
 }
 
 fn descendants(root: u32) -> Vec<u32> {

@@ -11,6 +11,7 @@ use super::measure::{Measured, median};
 pub struct Row {
     name: String,
     seconds: Vec<f64>,
+    processor_seconds: Vec<f64>,
     bytes: Vec<f64>,
     peak: u64,
     peak_tree: u64,
@@ -21,6 +22,7 @@ impl Row {
         Row {
             name,
             seconds: Vec::new(),
+            processor_seconds: Vec::new(),
             bytes: Vec::new(),
             peak: 0,
             peak_tree: 0,
@@ -29,6 +31,7 @@ impl Row {
 
     pub fn add(&mut self, measured: &Measured, bytes: u64) {
         self.seconds.push(measured.seconds);
+        self.processor_seconds.push(measured.processor_seconds);
         self.bytes.push(bytes as f64);
         self.peak = self.peak.max(measured.peak_bytes);
         self.peak_tree = self.peak_tree.max(measured.peak_tree_bytes);
@@ -43,6 +46,11 @@ impl Row {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The median of the runs' processor seconds.
+    pub fn processor_seconds(&self) -> f64 {
+        median(&self.processor_seconds)
     }
 
     /// Seconds of the slowest run.

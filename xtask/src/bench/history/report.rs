@@ -23,7 +23,8 @@ impl History {
              the oldest one expires. The hours are not waited for, so \"thirty days\" is said as `--keep-last {hours}` to \
              everybody; nothing else is simulated. restic is given each hour's dump under one name, as a snapshot of \
              its own, in one repository; in it, compression is on. At the end `restic check --read-data` has to find \
-             nothing wrong with Lifeboat's repository.\n\n\
+             nothing wrong with Lifeboat's repository. Seconds are medians; of processors, they are what the command's own \
+             process spent, which hardly depends on what else the machine does.\n\n\
              | | |\n|---|---|\n\
              | machine | {} |\n| PostgreSQL | {}, autovacuum looks every second |\n| restic | {} |\n\
              | database | {} MB at first, {} MB at the end |\n",
@@ -132,16 +133,17 @@ impl History {
         let _ = write!(
             page,
             "\n### One hour's worth expires\nOf {} backups the oldest goes, and what only it needed is removed; {} times in turns.\n\n\
-             | command | seconds | peak memory | repository then |\n|---|---|---|---|\n",
+             | command | seconds | of processors | peak memory | repository then |\n|---|---|---|---|---|\n",
             self.hours + 1,
             self.more
         );
         for row in &self.expiries {
             let _ = writeln!(
                 page,
-                "| {} | {} | {} MB | {} MB |",
+                "| {} | {} | {:.1} | {} MB | {} MB |",
                 row.name(),
                 row.span(),
+                row.processor_seconds(),
                 row.peak() / 1_000_000,
                 megabytes(row.bytes())
             );
@@ -155,12 +157,14 @@ impl History {
              the primary. \"Sent\" is what a folder grew by, or what went to the server over a wire that counts: \
              requests, signatures and all. \"Received\" is what came back over that wire, mostly the index, listings \
              and snapshot files of the destination, which are read to know what it lacks.\n\n\
-             | to | seconds | new | sent | more than new | received | peak memory | all {} at first |\n\
-             |---|---|---|---|---|---|---|---|\n",
+             | to | seconds | of processors | new | sent | more than new | received | peak memory | all {} at first |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
             self.more, self.hours
         );
         for copies in &self.copies {
             let seconds: Vec<f64> = copies.hourly.iter().map(|one| one.0.seconds).collect();
+            let processors = copies.hourly.iter().map(|one| one.0.processor_seconds);
+            let processors: Vec<f64> = processors.collect();
             let peak = copies.hourly.iter().map(|one| one.0.peak_bytes).max();
             let received = match copies.place {
                 Place::Folder(_) => "–".to_owned(),
@@ -174,9 +178,10 @@ impl History {
                 });
             let _ = writeln!(
                 page,
-                "| {} | {:.1} | {} | {} | {:+.1} % | {received} | {} MB | {first} |",
+                "| {} | {:.1} | {:.1} | {} | {} | {:+.1} % | {received} | {} MB | {first} |",
                 copies.name,
                 median(&seconds),
+                median(&processors),
                 kilobytes(copies.mean(|(_, new, _)| *new)),
                 kilobytes(copies.mean(|(_, _, moved)| moved.sent)),
                 copies.more_than_new(),
@@ -190,7 +195,7 @@ impl History {
         let _ = write!(
             page,
             "\n### A backup, early and late\nMedians of {day} hours.\n\n\
-             | hours | seconds | new bytes | peak memory |\n|---|---|---|---|\n"
+             | hours | seconds | of processors | new bytes | peak memory |\n|---|---|---|---|---|\n"
         );
         // The first backup stores everything.
         let early = 1..1 + day;
@@ -199,12 +204,14 @@ impl History {
             let name = format!("{} to {}", range.start + 1, range.end);
             let backups = &self.backups[range];
             let seconds: Vec<f64> = backups.iter().map(|one| one.0.seconds).collect();
+            let processors: Vec<f64> = backups.iter().map(|one| one.0.processor_seconds).collect();
             let new: Vec<f64> = backups.iter().map(|one| one.1 as f64).collect();
             let peak = backups.iter().map(|one| one.0.peak_bytes).max();
             let _ = writeln!(
                 page,
-                "| {name} | {:.2} | {} | {} MB |",
+                "| {name} | {:.2} | {:.2} | {} | {} MB |",
                 median(&seconds),
+                median(&processors),
                 kilobytes(median(&new)),
                 peak.unwrap_or(0) / 1_000_000
             );
