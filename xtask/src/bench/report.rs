@@ -53,8 +53,12 @@ impl Row {
         median(&self.processor_seconds)
     }
 
-    /// Seconds of the slowest run.
-    pub fn longest(&self) -> f64 {
+    /// The median of the runs' seconds.
+    pub fn seconds(&self) -> f64 {
+        median(&self.seconds)
+    }
+
+    fn longest(&self) -> f64 {
         self.seconds.iter().copied().fold(0.0, f64::max)
     }
 

@@ -66,6 +66,8 @@ struct History {
     /// Of each repository, when the month was full, and after the hours that came and went.
     full: Kept,
     steady: Kept,
+    /// The first of each, which also tidies up after a month without one.
+    first_expiries: Vec<Row>,
     expiries: Vec<Row>,
     copies: Vec<Copies>,
     minutes: f64,
@@ -135,9 +137,9 @@ impl Copies {
 /// # Errors
 /// A sentence for the person who typed the command.
 pub fn run(args: &Args) -> Result<(), String> {
-    if args.hours < 3 || args.more == 0 || !(0.0001..=1.0).contains(&args.scale) {
+    if args.hours < 3 || args.more < 2 || !(0.0001..=1.0).contains(&args.scale) {
         return Err(
-            "--hours starts at 3, --more at 1, --scale lies between 0.0001 and 1: fewer than three backups are \
+            "--hours starts at 3, --more at 2, --scale lies between 0.0001 and 1: fewer than three backups are \
              never left, and the hours after the month are what is measured"
                 .into(),
         );
@@ -168,6 +170,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         dumps: Vec::new(),
         full: month.kept(),
         steady: month.kept(),
+        first_expiries: Vec::new(),
         expiries: Vec::new(),
         copies: Vec::new(),
         minutes: 0.0,
@@ -190,10 +193,9 @@ pub fn run(args: &Args) -> Result<(), String> {
         say(&format!("the month was copied: {}", one.name));
     }
     let mut expiries = month.expiries(args.hours)?;
-    history.expiries = expiries
-        .iter()
-        .map(|(name, ..)| Row::new(name.clone()))
-        .collect();
+    let rows = expiries.iter().map(|(name, ..)| Row::new(name.clone()));
+    history.expiries = rows.collect();
+    history.first_expiries = history.expiries.clone();
     for hour in args.hours + 1..=args.hours + args.more {
         month.pass(hour, &mut history)?;
         let added = history.backups.last().map_or(0, |(_, added)| *added);
@@ -201,7 +203,12 @@ pub fn run(args: &Args) -> Result<(), String> {
             let (measured, moved) = one.copy(&month)?;
             one.hourly.push((measured, added, moved));
         }
-        for ((_, command, repository), row) in expiries.iter_mut().zip(&mut history.expiries) {
+        let rows = if hour == args.hours + 1 {
+            &mut history.first_expiries
+        } else {
+            &mut history.expiries
+        };
+        for ((_, command, repository), row) in expiries.iter_mut().zip(rows) {
             settle(&bench)?;
             let measured = measure::run(command)?;
             row.add(&measured, size_bytes(repository));

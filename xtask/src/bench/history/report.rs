@@ -70,7 +70,7 @@ impl History {
             lines.push((
                 "one hour's worth expires in seconds".to_owned(),
                 format!("{} s", expire.span()),
-                expire.longest() < 10.0,
+                expire.seconds() < 10.0,
             ));
         }
         for copies in &self.copies {
@@ -132,20 +132,24 @@ impl History {
     fn expired(&self, page: &mut String) {
         let _ = write!(
             page,
-            "\n### One hour's worth expires\nOf {} backups the oldest goes, and what only it needed is removed; {} times in turns.\n\n\
-             | command | seconds | of processors | peak memory | repository then |\n|---|---|---|---|---|\n",
+            "\n### One hour's worth expires\nOf {} backups the oldest goes, and what only it needed is removed; {} times in turns. The first of these is told \
+             apart: nothing had been pruned for a month, and it also puts small files together.\n\n\
+             | command | seconds | of processors | peak memory | repository then | the first, seconds | peak memory |\n\
+             |---|---|---|---|---|---|---|\n",
             self.hours + 1,
             self.more
         );
-        for row in &self.expiries {
+        for (row, first) in self.expiries.iter().zip(&self.first_expiries) {
             let _ = writeln!(
                 page,
-                "| {} | {} | {:.1} | {} MB | {} MB |",
+                "| {} | {} | {:.1} | {} MB | {} MB | {:.1} | {} MB |",
                 row.name(),
                 row.span(),
                 row.processor_seconds(),
                 row.peak() / 1_000_000,
-                megabytes(row.bytes())
+                megabytes(row.bytes()),
+                first.seconds(),
+                first.peak() / 1_000_000
             );
         }
     }
