@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use lifeboat_testkit::TestServer;
@@ -16,108 +16,11 @@ use lifeboat_testkit::remote::{S3Server, SshServer};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::processes::wait_for;
-use support::running::Run;
+use support::several::{
+    World, a_bucket, a_folder, a_folder_behind_ssh, destination, in_a_new_bucket,
+};
 use support::sql::{Restored, assert_same, fingerprint};
-use support::{Sandbox, app_database, data, files, number, write_secret};
-
-const OTHER_PASSPHRASE: &str = "walrus-Passphrase-51c0de";
-
-/// A sandbox with a configuration file: the primary in the sandbox, then whatever a test adds.
-struct World {
-    sandbox: Sandbox,
-}
-
-impl World {
-    fn new(url: &str, others: &str) -> World {
-        let mut sandbox = Sandbox::new(url);
-        sandbox.secrets.push(OTHER_PASSPHRASE.to_owned());
-        sandbox.secrets.push(S3Server::SECRET_ACCESS_KEY.to_owned());
-        write_secret(&sandbox.root().join("other-passphrase"), OTHER_PASSPHRASE);
-        let keys = format!(
-            "aws_access_key_id = {}\naws_secret_access_key = {}\n",
-            S3Server::ACCESS_KEY_ID,
-            S3Server::SECRET_ACCESS_KEY
-        );
-        write_secret(&sandbox.root().join("s3-keys"), &keys);
-        let world = World { sandbox };
-        world.configure(others);
-        world
-    }
-
-    fn configure(&self, others: &str) {
-        let text = format!("[[repository]]\npath = \"repository\"\n\n{others}");
-        std::fs::write(self.config(), text).unwrap();
-    }
-
-    fn config(&self) -> PathBuf {
-        self.sandbox.root().join("lifeboat.toml")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.sandbox.command(args);
-        command
-            .env_remove("LIFEBOAT_REPOSITORY")
-            .env("LIFEBOAT_CONFIG", self.config());
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, args: &[&str]) -> Run {
-        self.sandbox.finish(self.command(args))
-    }
-
-    #[track_caller]
-    fn backup(&self) -> Value {
-        self.run(&["backup", "--json"]).ok().json("backup")
-    }
-
-    /// restic on any location, with any passphrase file.
-    #[track_caller]
-    fn restic_is_content(&self, location: &str, password: &Path, extra: &[String]) {
-        let mut command = self.sandbox.tool("restic");
-        command
-            .args(extra)
-            .args(["--no-cache", "check", "--read-data"])
-            .env("RESTIC_REPOSITORY", location)
-            .env("RESTIC_PASSWORD_FILE", password)
-            .env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_ACCESS_KEY);
-        let run = self.sandbox.finish(command);
-        assert!(
-            run.code == 0 && run.stdout.contains("no errors were found"),
-            "restic is not content\n{run}"
-        );
-    }
-}
-
-fn a_folder(name: &str) -> String {
-    format!("[[repository]]\nname = \"{name}\"\npath = \"{name}\"\n\n")
-}
-
-fn a_bucket(name: &str, location: &str, more: &str) -> String {
-    format!(
-        "[[repository]]\nname = \"{name}\"\nurl = \"{location}\"\ncredentials_file = \"s3-keys\"\n{more}\n\n"
-    )
-}
-
-fn a_folder_behind_ssh(name: &str, server: &SshServer, more: &str) -> String {
-    format!(
-        "[[repository]]\nname = \"{name}\"\nurl = \"{}\"\nssh_command = [\"ssh\", \"-F\", \"{}\"]\n{more}\n\n",
-        server.location(&format!("{name}-{}", std::process::id())),
-        server.ssh_config().display()
-    )
-}
-
-fn in_a_new_bucket(server: &S3Server) -> String {
-    format!("s3:{}/{}/offsite", server.endpoint(), server.bucket())
-}
-
-fn destination<'a>(copied: &'a Value, name: &str) -> &'a Value {
-    let all = copied["destinations"].as_array().unwrap();
-    all.iter()
-        .find(|one| one["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} in {copied:#}"))
-}
+use support::{Sandbox, app_database, data, files, number};
 
 #[test]
 fn each_copy_is_enough_by_itself() {
@@ -347,7 +250,7 @@ fn a_killed_copy_is_taken_up_where_it_was() {
             .map(|path| path.metadata().unwrap().len())
             .sum()
     };
-    let mut running = support::Running::start(world.command(&["copy"]));
+    let mut running = world.start(["copy"]);
     wait_for("two packs to arrive", || there("data").len() >= 2);
     assert!(!running.has_ended());
     running.signal(Signal::KILL);

@@ -350,6 +350,13 @@ fn a_stopped_expire_that_lost_its_lock_removes_nothing() {
     assert!(sandbox.listed().contains(&ids[3]));
     sandbox.restic_is_content();
     next_run_succeeds(&sandbox);
+    tell(&Finding {
+        group: "Together",
+        what: "an expire that was stopped, lost its lock to another one, and woke",
+        n: 1,
+        bad: 0,
+        of: "files that it removed then",
+    });
 }
 
 /// A small disk without a byte left: expire still frees space, and backups go on.

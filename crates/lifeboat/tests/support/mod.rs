@@ -20,6 +20,7 @@ pub mod report;
 pub mod restic;
 pub mod running;
 pub mod s3;
+pub mod several;
 pub mod small_disk;
 pub mod sql;
 pub mod strace;
@@ -56,6 +57,8 @@ pub struct Sandbox {
     pub secrets: Vec<String>,
     /// Words before the program: how a test puts it into another mount namespace.
     pub prefix: Vec<OsString>,
+    /// A configuration file that says where the repository is, in place of the environment.
+    pub config: Option<PathBuf>,
 }
 
 impl Sandbox {
@@ -77,6 +80,7 @@ impl Sandbox {
             url: url.to_owned(),
             secrets: Vec::new(),
             prefix: Vec::new(),
+            config: None,
         };
         write_secret(&sandbox.password_file(), &format!("{PASSPHRASE}\n"));
         sandbox
@@ -158,8 +162,11 @@ impl Sandbox {
         command.args(&words[1..]).args(args);
         command
             .env("DATABASE_URL", &self.url)
-            .env("LIFEBOAT_REPOSITORY", self.repository())
             .env("LIFEBOAT_PASSWORD_FILE", self.password_file());
+        match &self.config {
+            Some(config) => command.env("LIFEBOAT_CONFIG", config),
+            None => command.env("LIFEBOAT_REPOSITORY", self.repository()),
+        };
         command
     }
 

@@ -44,10 +44,15 @@ impl Sandbox {
 
 /// One of so many calls, or each of them where the whole torture is asked for (`LIFEBOAT_TORTURE=1`).
 pub fn some_of(count: usize, at_least: usize) -> impl Iterator<Item = usize> {
-    let stride = if std::env::var_os("LIFEBOAT_TORTURE").is_some() {
+    let stride = if is_torture() {
         1
     } else {
         (count / at_least).max(1)
     };
     (1..=count).step_by(stride)
+}
+
+/// Whether the whole torture is asked for.
+pub fn is_torture() -> bool {
+    std::env::var_os("LIFEBOAT_TORTURE").is_some()
 }
