@@ -93,6 +93,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-proof-a
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l max-age -d 'The oldest its snapshot of the database may be (default: 2h)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l dump-dir -d 'Check a folder of pg_dump files instead: the newest match of --glob' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l glob -d 'Which files of the folder are dumps, with `*` and `?` (default: *.dump)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand verify" -l file -d 'Check this dump instead' -r -F
@@ -111,6 +112,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l table -d '
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l jobs -d 'Load over this many connections (default: one per processor)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l retry-lock -d 'Wait this long for whoever removes data from the repository, then go on beside it' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l clean -d 'Drop first what the backup holds, as pg_restore --clean --if-exists does'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand restore" -l schema-only -d 'Restore definitions, no rows'
@@ -124,6 +126,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l on -d 'Use a
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l jobs -d 'Load over this many connections (default: one per processor)' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s q -l quiet -d 'Say only what went wrong'
@@ -132,6 +135,7 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand drill" -s h -l help -d
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s o -l output -d 'The file to write. It must not exist' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l retry-lock -d 'Wait this long for whoever removes data from the repository, then go on beside it' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l config -d 'Read this configuration file' -r -F
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand export" -s q -l quiet -d 'Say only what went wrong'

@@ -18,7 +18,7 @@ pub mod hold;
 pub mod import;
 pub mod journal;
 pub mod keys;
-mod locking;
+pub mod locking;
 pub mod manifest;
 pub mod objectives;
 pub mod private_file;

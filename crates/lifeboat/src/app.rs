@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_engine::config::{
@@ -13,16 +14,19 @@ use lifeboat_engine::config::{
     UrlSource, search,
 };
 use lifeboat_engine::journal::Journal;
+use lifeboat_engine::locking::{self, Reading};
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
 use lifeboat_repo::Repository;
 use lifeboat_repo::storage::{AppendOnly, Cached, LocalStorage, Storage};
+use lifeboat_repo::lock::LockGuard;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::{ConfigUse, GlobalArgs, RepositoryArg};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::output::progress::Progress;
 use crate::{remote, secrets};
 
 /// The process, as far as commands may know it.
@@ -203,6 +207,25 @@ impl App {
             }
             failure
         })
+    }
+
+    /// Keeps others from removing data while it is read.
+    pub fn lock_to_read(
+        &self,
+        repository: &Repository,
+        reading: Reading,
+        most: Duration,
+    ) -> Result<Option<LockGuard>, Failure> {
+        let who = (&*hostname(), &*self.username());
+        let progress = Progress::new(&self.out);
+        Ok(locking::to_read(
+            repository,
+            reading,
+            who,
+            most,
+            &self.interrupt,
+            &progress,
+        )?)
     }
 
     /// A location as a storage, with the settings and credentials that are configured. Connects to nothing yet.

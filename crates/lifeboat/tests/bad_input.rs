@@ -11,6 +11,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use support::small_disk::SmallDisk;
 use support::{Sandbox, app_database, set_mode, write_secret};
 
 #[test]
@@ -152,8 +153,32 @@ fn a_locked_repository() {
         run.stderr.contains("restic") || run.stderr.contains("lock"),
         "{run}"
     );
+    // A verdict waits for quiet: what is being moved looks damaged. Who needs the data takes it.
+    sandbox.run(["verify", "--retry-lock", "1s"]).fails(11);
+    sandbox.run(["drill", "--retry-lock", "1s"]).fails(11);
+    let dump = sandbox.root().join("rescued.dump");
+    let dump = dump.to_str().unwrap();
+    sandbox
+        .run(["export", "latest", "-o", dump, "--retry-lock", "1s"])
+        .ok()
+        .says("reading without a lock");
     drop(holder);
     sandbox.run(["backup"]).ok();
+    sandbox.run(["verify"]).ok();
+}
+
+#[test]
+fn reading_where_nothing_can_be_written() {
+    let database = app_database("read_only");
+    let mut sandbox = Sandbox::new(&database.url());
+    let disk = SmallDisk::mount(&mut sandbox, "24m");
+    sandbox.run(["init"]).ok();
+    sandbox.backup();
+    disk.remount(&sandbox, "ro");
+    let run = sandbox.run(["verify", "--read-data"]).code_is(0);
+    assert!(run.stderr.contains("reading without a lock"), "{run}");
+    sandbox.run(["drill"]).code_is(0);
+    sandbox.run(["backup"]).fails(1);
 }
 
 /// restic, stopped in the middle of a command that holds the exclusive lock. Dropped, it is gone, with its

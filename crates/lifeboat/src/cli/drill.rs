@@ -8,10 +8,11 @@ use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::drill::{self, DrillPlace, DrillReport, DrillRequest};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Outcome, RunKind};
+use lifeboat_engine::locking::Reading;
 use lifeboat_engine::objectives::{Objective, Verdict};
 use serde_json::json;
 
-use super::{DatabaseArg, RepositoryArg, jobs};
+use super::{DatabaseArg, LockArg, RepositoryArg, jobs};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -41,12 +42,15 @@ pub struct DrillArgs {
     pub database: DatabaseArg,
     #[command(flatten)]
     pub repository: RepositoryArg,
+    #[command(flatten)]
+    pub lock: LockArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &DrillArgs) -> Result<Exit, Failure> {
     let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
+    let _lock = app.lock_to_read(&repository, Reading::ToJudge, args.lock.patience())?;
     let catalog = Catalog::new(&repository);
     let started = app.now();
     let settings = &app.config.drill;

@@ -8,8 +8,9 @@ use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::export::{self, ExportError, ExportReport, ExportRequest};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::RunKind;
+use lifeboat_engine::locking::Reading;
 
-use super::{DatabaseArg, RepositoryArg};
+use super::{DatabaseArg, RepositoryArg, RescueLockArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -29,6 +30,8 @@ pub struct ExportArgs {
     pub database: DatabaseArg,
     #[command(flatten)]
     pub repository: RepositoryArg,
+    #[command(flatten)]
+    pub lock: RescueLockArg,
 }
 
 /// gzip's fastest level: half the size of none, a third of the time of pg_dump's default.
@@ -38,6 +41,7 @@ const GZIP_LEVEL: u32 = 1;
 pub fn run(app: &App, args: &ExportArgs) -> Result<Exit, Failure> {
     let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
+    let _lock = app.lock_to_read(&repository, Reading::ToRescue, args.lock.patience())?;
     let catalog = Catalog::new(&repository);
     let database = app.database_filter(args.database.name());
     let backup = catalog.select(&Selector::parse(&args.id), database.as_deref())?;

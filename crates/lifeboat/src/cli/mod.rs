@@ -218,6 +218,21 @@ impl LockArg {
     }
 }
 
+/// As [`LockArg`], for those who need the data now.
+#[derive(Debug, Clone, Args)]
+pub struct RescueLockArg {
+    /// Wait this long for whoever removes data from the repository, then go on beside it.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub retry_lock: TimeSpan,
+}
+
+impl RescueLockArg {
+    /// How long to wait.
+    pub fn patience(&self) -> Duration {
+        self.retry_lock.duration()
+    }
+}
+
 /// `--jobs`: 1 to 64.
 pub fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     match text.parse::<NonZeroUsize>() {

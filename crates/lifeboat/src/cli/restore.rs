@@ -6,11 +6,12 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args};
 use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::journal::{Journal, Outcome, RunKind};
+use lifeboat_engine::locking::Reading;
 use lifeboat_engine::restore::{self, RestorePlan, RestoreReport, RestoreRequest, Target, What};
 use lifeboat_engine::{history, objectives};
 use serde_json::json;
 
-use super::{DatabaseArg, RepositoryArg, jobs};
+use super::{DatabaseArg, RepositoryArg, RescueLockArg, jobs};
 use crate::app::App;
 use crate::confirm;
 use crate::exit::Exit;
@@ -68,12 +69,15 @@ pub struct RestoreArgs {
     pub database: DatabaseArg,
     #[command(flatten)]
     pub repository: RepositoryArg,
+    #[command(flatten)]
+    pub lock: RescueLockArg,
 }
 
 /// Runs it.
 pub fn run(app: &App, args: &RestoreArgs) -> Result<Exit, Failure> {
     let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
+    let _lock = app.lock_to_read(&repository, Reading::ToRescue, args.lock.patience())?;
     let catalog = Catalog::new(&repository);
     let request = request(app, args)?;
     let plan = restore::plan(&catalog, &request)?;

@@ -44,11 +44,16 @@ impl SmallDisk {
 
     /// Gives it another size.
     pub fn grow(&self, sandbox: &Sandbox, size: &str) {
+        self.remount(sandbox, &format!("size={size}"));
+    }
+
+    /// Mounts it with other options.
+    pub fn remount(&self, sandbox: &Sandbox, options: &str) {
         let mut command = sandbox.tool(&sandbox.prefix[0]);
         command
             .args(&sandbox.prefix[1..])
             .args(["mount", "-o"])
-            .arg(format!("remount,size={size}"));
+            .arg(format!("remount,{options}"));
         assert!(
             command
                 .arg(sandbox.repository())

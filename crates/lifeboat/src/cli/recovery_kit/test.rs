@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use lifeboat_engine::catalog::{Catalog, CatalogError, Selector};
 use lifeboat_engine::config::{Config, Sources};
 use lifeboat_engine::drill::{self, DrillError, DrillPlace, DrillReport, DrillRequest};
+use lifeboat_engine::locking::Reading;
 use lifeboat_engine::recovery_kit::{self, ByHandReport, ByHandRequest, Kit, ReadKit, Receipt};
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_pg::tools::{Tool, ToolFinder, Wanted};
@@ -23,6 +25,9 @@ use crate::failure::Failure;
 use crate::output::progress::Progress;
 use crate::output::{Tone, human, table};
 use crate::prompt;
+
+/// How long to wait for whoever removes data from the repository.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2 * 60);
 
 /// Flags of `recovery-kit test`.
 #[derive(Debug, Args)]
@@ -235,6 +240,9 @@ impl Trial<'_> {
         self.app
             .out
             .say(&format!("Part A, with Lifeboat: {database}"));
+        let _lock = self
+            .bare
+            .lock_to_read(repository, Reading::ToJudge, LOCK_PATIENCE)?;
         let progress = Progress::new(&self.app.out);
         let result = drill::execute(&Catalog::new(repository), &request, &progress);
         drop(progress);

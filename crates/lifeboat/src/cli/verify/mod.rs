@@ -12,13 +12,14 @@ use lifeboat_engine::catalog::Selector;
 use lifeboat_engine::config::TimeSpan;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Outcome, Proof, ProofLevel, RunKind};
+use lifeboat_engine::locking::Reading;
 use lifeboat_engine::verify::{
     self, Coverage, Problem, ReadData, Share, VerifyReport, VerifyRequest,
 };
 use lifeboat_repo::SnapshotId;
 use serde_json::json;
 
-use super::{DatabaseArg, RepositoryArg};
+use super::{DatabaseArg, LockArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -54,6 +55,8 @@ pub struct VerifyArgs {
     pub database: DatabaseArg,
     #[command(flatten)]
     pub repository: RepositoryArg,
+    #[command(flatten)]
+    pub lock: LockArg,
     /// Check a folder of pg_dump files instead: the newest match of --glob.
     #[arg(long, value_name = "DIR", help_heading = "Plain dumps", conflicts_with_all = ["id", "read_data", "all", "subset", "max_proof_age"])]
     pub dump_dir: Option<PathBuf>,
@@ -96,6 +99,7 @@ pub fn run(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
 fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
     let repository = app.repository(&args.repository)?;
     let journal = app.journal()?;
+    let _lock = app.lock_to_read(&repository, Reading::ToJudge, args.lock.patience())?;
     let selector = Selector::parse(&args.id);
     let configured = app.config.verify.max_age.value;
     let max_age = match (args.max_age, &selector) {
