@@ -253,6 +253,11 @@ impl IndexBuilder {
         packs
     }
 
+    /// Every pack of the files that were added.
+    pub(crate) fn packs(&self) -> &[PackId] {
+        &self.packs
+    }
+
     /// The files that others said to supersede.
     pub(crate) fn superseded(&self) -> &HashSet<IndexId> {
         &self.superseded

@@ -24,6 +24,7 @@ pub mod lock;
 pub mod pack;
 pub mod prune;
 pub mod reader;
+pub mod repair;
 pub mod repository;
 mod retag;
 pub mod seal;

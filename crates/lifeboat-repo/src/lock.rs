@@ -260,6 +260,37 @@ impl Repository {
         self.locks().list()
     }
 
+    /// Removes lock files that can't be read and that nobody holds any more: a holder replaces its file every five
+    /// minutes, so one that was stored half an hour ago, by the clock of the place it is in, is nobody's. Returns
+    /// their names.
+    ///
+    /// # Errors
+    /// When the storage can't list them, or not remove one.
+    pub(crate) fn remove_unreadable_locks(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<String>, RepositoryError> {
+        let mut removed = Vec::new();
+        if !self.storage().may_delete() {
+            return Ok(removed);
+        }
+        let locks = self.locks();
+        for file in self.storage().list(FileKind::Lock)? {
+            let is_old = file
+                .modified
+                .is_some_and(|at| now.duration_since(at) > times::STALE_AFTER);
+            if is_old && matches!(locks.load(&file), Err(LockError::Unreadable { .. })) {
+                match self.storage().delete(FileKind::Lock, &file.name) {
+                    Err(error) if error.kind() != StorageErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    _ => removed.push(file.name),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
     /// Asks whether a lock could be had now, without taking one.
     ///
     /// # Errors

@@ -70,7 +70,8 @@ impl Unlisted {
     }
 }
 
-fn header(
+/// What the header of a pack of `size` bytes lists; `None` when it is not the header of such a pack.
+pub(crate) fn header(
     repository: &Repository,
     name: &str,
     size: u64,

@@ -15,9 +15,9 @@
 //! Memory is bounded by construction: `jobs * (a pack or a window of one) + two packs`, the two indexes, and 12
 //! bytes for each blob that moves.
 
-mod adopt;
+pub(crate) mod adopt;
 mod moving;
-mod output;
+pub(crate) mod output;
 mod plan;
 
 use crate::error::RepositoryError;
@@ -349,7 +349,7 @@ fn settle(
 }
 
 /// The snapshot's document, which says of which snapshot it is a copy. All else stays, also what we don't know.
-fn with_original(json: &[u8], snapshot: &Snapshot) -> Result<Vec<u8>, RepositoryError> {
+pub(crate) fn with_original(json: &[u8], snapshot: &Snapshot) -> Result<Vec<u8>, RepositoryError> {
     let mut document: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(json).map_err(encode)?;
     let original = snapshot.original.unwrap_or(snapshot.id);

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The destination, as the threads that bring packs see it.
-pub(super) struct Output<'a> {
-    pub(super) destination: &'a Repository,
+pub(crate) struct Output<'a> {
+    pub(crate) destination: &'a Repository,
     pack_size_bytes: usize,
     open: Mutex<Open>,
     index: IndexQueue,
@@ -32,7 +32,7 @@ struct Open {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(destination: &'a Repository, options: &CopyOptions) -> Self {
+    pub(crate) fn new(destination: &'a Repository, options: &CopyOptions) -> Self {
         Self {
             destination,
             pack_size_bytes: options.pack_size_bytes,
@@ -50,14 +50,14 @@ impl<'a> Output<'a> {
     }
 
     /// Lists a pack that is there.
-    pub(super) fn list(&self, id: PackId, blobs: Vec<PackedBlob>) -> Result<(), RepositoryError> {
+    pub(crate) fn list(&self, id: PackId, blobs: Vec<PackedBlob>) -> Result<(), RepositoryError> {
         let written = self.index.add(id, blobs, self.destination)?;
         self.note_index(written);
         Ok(())
     }
 
     /// Stores a pack as it is. The caller has proven it.
-    pub(super) fn store_whole(
+    pub(crate) fn store_whole(
         &self,
         id: PackId,
         bytes: &[u8],
@@ -80,7 +80,7 @@ impl<'a> Output<'a> {
     }
 
     /// Appends a blob to the pack that grows, by `add`. Stores the pack when it is full.
-    pub(super) fn append(
+    pub(crate) fn append(
         &self,
         kind: BlobKind,
         add: impl FnOnce(&mut PackBuilder, &Sealer, &mut Nonces) -> Result<(), PackError>,
@@ -114,7 +114,7 @@ impl<'a> Output<'a> {
 
     /// Stores the packs that grow, and lists all that is not listed. Afterwards everything that was appended is
     /// durable and indexed.
-    pub(super) fn flush(&self, lock: &LockGuard) -> Result<(), RepositoryError> {
+    pub(crate) fn flush(&self, lock: &LockGuard) -> Result<(), RepositoryError> {
         let packs = std::mem::take(&mut self.open().packs);
         for pack in packs.into_iter().flatten() {
             self.store(pack)?;
@@ -124,7 +124,7 @@ impl<'a> Output<'a> {
     }
 
     /// Lists what is stored and not listed.
-    pub(super) fn flush_index(&self) -> Result<(), RepositoryError> {
+    pub(crate) fn flush_index(&self) -> Result<(), RepositoryError> {
         let written = self.index.flush(self.destination)?;
         self.note_index(written);
         Ok(())
@@ -137,12 +137,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    pub(super) fn count_bytes(&self, bytes: u64) {
+    pub(crate) fn count_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Puts the sums into the report.
-    pub(super) fn account(&self, report: &mut CopyReport) {
+    pub(crate) fn account(&self, report: &mut CopyReport) {
         let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
         report.packs_moved = get(&self.packs_moved);
         report.packs_written = get(&self.packs_written);

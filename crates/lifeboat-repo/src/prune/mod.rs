@@ -17,7 +17,7 @@ pub(crate) mod mark;
 mod plan;
 pub(crate) mod repack;
 pub(crate) mod survey;
-mod sweep;
+pub(crate) mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -269,7 +269,7 @@ impl Repository {
 }
 
 /// Removes a file under the exclusive lock. One that is gone already is as good.
-fn remove(
+pub(crate) fn remove(
     repository: &Repository,
     kind: FileKind,
     name: &str,

@@ -27,6 +27,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// A plan to remove these packs, by their numbers, and to copy nothing.
+    pub(super) fn removing(gone: Vec<bool>) -> Self {
+        Self {
+            needed: Bits::default(),
+            needed_bytes: vec![0; gone.len()],
+            gone,
+            repack: Vec::new(),
+            repack_bytes: 0,
+        }
+    }
+
     pub(super) fn make(survey: &Survey, options: &PruneOptions) -> Self {
         let (needed, needed_bytes) = choose_copies(survey);
         let mut plan = Self {

@@ -1,10 +1,11 @@
 //! What there is: snapshots, index files, packs, and which blobs are needed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::PruneRequest;
 use super::bits::Bits;
 use super::mark::Marker;
-use super::{PruneRequest, stop_if_interrupted};
 use crate::error::RepositoryError;
 use crate::id::{IndexId, PackId, SnapshotId};
 use crate::index::{Index, IndexBuilder};
@@ -30,7 +31,7 @@ impl Listing {
     pub(crate) fn read(
         repository: &Repository,
         names: &[String],
-        request: &PruneRequest<'_>,
+        interrupt: &AtomicBool,
     ) -> Result<Self, RepositoryError> {
         let mut builder = IndexBuilder::default();
         let mut files = BTreeMap::new();
@@ -38,7 +39,9 @@ impl Listing {
             RepositoryError::damaged(FileKind::Index, name, what.to_string())
         };
         for name in names {
-            stop_if_interrupted(request)?;
+            if interrupt.load(Ordering::Relaxed) {
+                return Err(RepositoryError::Interrupted);
+            }
             let json = repository.load_file(FileKind::Index, name)?;
             let id: IndexId = name.parse().map_err(|error| damaged(name, &error))?;
             builder
@@ -133,7 +136,7 @@ impl Survey {
         let snapshots = all_snapshots(repository)?;
         let dropped = (request.choose)(&snapshots);
         let names = names(repository, FileKind::Index)?;
-        let listing = Listing::read(repository, &names, request)?;
+        let listing = Listing::read(repository, &names, &request.options.interrupt)?;
         let packs = listing.packs(&pack_sizes(repository)?);
         let mut survey = Self {
             used: Bits::new(listing.index.len()),

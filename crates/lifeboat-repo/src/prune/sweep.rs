@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::bits::Bits;
 use super::mark::{Delta, Marker};
 use super::plan::Plan;
 use super::survey::{self, Listing, Survey};
@@ -59,12 +60,48 @@ pub(super) fn sweep(
         listed: vec![0; survey.packs.len()],
         by_pack: Vec::new(),
     };
-    let fell_short = sweeper.run(&now)?;
+    let fell_short = sweeper.run(&now.unindexed)?;
     sweeper.account(&now);
     Ok(Swept {
         is_outdated: false,
         fell_short,
     })
+}
+
+/// Takes packs out of the index, and then removes their files. `gone` tells which, by the numbers of `listing`;
+/// `unlisted` are packs that no index file lists. Each index file is removed after its successor is durable, each
+/// pack after the last index file that lists it. Returns whether there was too little room for that.
+pub(crate) fn remove_packs(
+    repository: &Repository,
+    listing: Listing,
+    gone: Vec<bool>,
+    unlisted: Vec<PackId>,
+    request: &PruneRequest<'_>,
+    lock: &LockGuard,
+    report: &mut PruneReport,
+) -> Result<bool, RepositoryError> {
+    let sizes = survey::pack_sizes(repository)?;
+    let packs = listing.packs(&sizes);
+    let survey = Survey {
+        dropped: Vec::new(),
+        marked: HashSet::new(),
+        used: Bits::default(),
+        packs,
+        listing,
+    };
+    let plan = Plan::removing(gone);
+    let mut sweeper = Sweeper {
+        repository,
+        survey: &survey,
+        plan: &plan,
+        request,
+        lock,
+        report,
+        sizes: &sizes,
+        listed: vec![0; survey.packs.len()],
+        by_pack: Vec::new(),
+    };
+    sweeper.run(&unlisted)
 }
 
 /// What a second look showed.
@@ -109,7 +146,7 @@ fn look_again(
         .filter(|name| !known.contains(*name))
         .cloned()
         .collect();
-    let listing = Listing::read(repository, &new, request)?;
+    let listing = Listing::read(repository, &new, &request.options.interrupt)?;
     if listing
         .supersedes
         .iter()
@@ -218,11 +255,11 @@ struct Sweeper<'a> {
 impl Sweeper<'_> {
     /// Removes what needs no writing first: on a full disk that makes the room for the rest. Whether there was too
     /// little room all the same.
-    fn run(&mut self, now: &Now) -> Result<bool, RepositoryError> {
+    fn run(&mut self, unindexed: &[PackId]) -> Result<bool, RepositoryError> {
         for id in &self.survey.listing.superseded {
             self.remove_index(id)?;
         }
-        for id in &now.unindexed {
+        for id in unindexed {
             self.remove_pack(*id)?;
         }
         for packs in self.survey.listing.files.values() {
