@@ -30,6 +30,12 @@ pub const HOLD_TAG: &str = "hold";
 /// What precedes the reason in the tag that says why a backup is held.
 pub const HOLD_REASON_TAG: &str = "hold-reason=";
 
+/// The tag of a backup that has lost data, which `repair` has looked for everywhere.
+pub const DAMAGED_TAG: &str = "damaged";
+
+/// What precedes the name of something that a backup has lost, in the tag that says so.
+pub const LOST_TAG: &str = "lost=";
+
 /// What precedes the SHA-256 of the dump's file in the tag of a backup that was imported.
 pub const IMPORTED_TAG: &str = "imported=";
 
@@ -49,6 +55,9 @@ pub struct Backup {
     pub hostname: String,
     /// Why it is held, if it is; empty when nobody said why.
     pub held: Option<String>,
+    /// What it has lost, by the words of the `repair` that said so; `None` for one that is not known to have lost
+    /// anything.
+    pub lost: Option<Vec<String>>,
     /// What it told about itself when it was written; absent when another tool rewrote the snapshot.
     pub summary: Option<BackupSummary>,
     /// The snapshot it is.
@@ -375,8 +384,15 @@ fn backup_of(snapshot: Snapshot) -> Option<Backup> {
         let mut tags = snapshot.tags.iter();
         tags.find_map(|tag| tag.strip_prefix(HOLD_REASON_TAG))
     };
+    let is_damaged = snapshot.tags.iter().any(|tag| tag == DAMAGED_TAG);
+    let lost = || {
+        let tags = snapshot.tags.iter();
+        let lost = tags.filter_map(|tag| tag.strip_prefix(LOST_TAG));
+        lost.map(str::to_owned).collect()
+    };
     let is_held = snapshot.tags.iter().any(|tag| tag == HOLD_TAG);
     Some(Backup {
+        lost: is_damaged.then(lost),
         held: is_held.then(|| reason().unwrap_or_default().to_owned()),
         id: snapshot.id,
         database,

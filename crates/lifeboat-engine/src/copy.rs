@@ -331,7 +331,11 @@ fn lacking(here: Vec<Backup>, there: &[Backup], shared_keys: bool) -> Vec<Backup
             return true;
         };
         let first = backup.first_id();
-        shared_keys && backup.id != first && same.iter().all(|one| one.id == first)
+        // That it lost something here is no news there.
+        backup.lost.is_none()
+            && shared_keys
+            && backup.id != first
+            && same.iter().all(|one| one.id == first)
     };
     here.into_iter().filter(is_lacking).collect()
 }
@@ -388,6 +392,7 @@ mod tests {
             time: snapshot.time,
             hostname: String::new(),
             held: held.then(String::new),
+            lost: None,
             summary: None,
             snapshot,
         }

@@ -172,6 +172,12 @@ pub enum Stage {
     Repack,
     /// Removing backups, and data that none needs.
     Remove,
+    /// Looking into damaged files, and for good copies of what was in them.
+    Examine,
+    /// Writing good copies of what is damaged.
+    Mend,
+    /// Removing damaged files.
+    Discard,
     /// Moving packs from one repository to another.
     Copy,
     /// Taking down what was only needed for a while.
@@ -202,6 +208,9 @@ impl Stage {
             Self::Mark => "mark",
             Self::Repack => "repack",
             Self::Remove => "remove",
+            Self::Examine => "examine",
+            Self::Mend => "mend",
+            Self::Discard => "discard",
             Self::Copy => "copy",
             Self::CleanUp => "clean_up",
         }
@@ -230,6 +239,9 @@ impl Stage {
             Self::Mark => "reading what the backups that stay need",
             Self::Repack => "putting together data that is still needed",
             Self::Remove => "removing what no backup needs",
+            Self::Examine => "looking into what is damaged",
+            Self::Mend => "writing good copies",
+            Self::Discard => "removing what is damaged",
             Self::Copy => "copying packs",
             Self::CleanUp => "cleaning up",
         }

@@ -24,6 +24,7 @@ pub mod objectives;
 pub mod private_file;
 pub mod readiness;
 pub mod recovery_kit;
+pub mod repair;
 pub mod restore;
 pub mod status;
 pub mod verify;

@@ -145,6 +145,7 @@ fn prune_request<'a>(
             max_unused_permille: request.max_unused_permille,
             patience: request.patience,
             interrupt: Arc::clone(&request.interrupt),
+            known_damaged: Some(catalog::DAMAGED_TAG.to_owned()),
             ..PruneOptions::default()
         },
         holder: LockHolder {
@@ -279,7 +280,7 @@ impl<'r> Facts<'r> {
                 },
             },
             is_proven: self.proven.contains(&name),
-            is_bad: self.unproven.contains(&name),
+            is_bad: backup.lost.is_some() || self.unproven.contains(&name),
             held: backup.held.clone(),
         }
     }

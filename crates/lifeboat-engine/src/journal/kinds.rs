@@ -52,6 +52,8 @@ stored_as_name! {
         Expire = "expire",
         /// `lifeboat copy`, or a backup that copies; the repository is the one that is brought up to date.
         Copy = "copy",
+        /// `lifeboat repair`.
+        Repair = "repair",
         /// `lifeboat import`, of one file.
         Import = "import",
     }

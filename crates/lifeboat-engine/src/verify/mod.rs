@@ -7,7 +7,7 @@
 //!
 //! A verification never says more than it saw: [`VerifyReport::content_is_good`] says what may be written down.
 
-mod reading;
+pub(crate) mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

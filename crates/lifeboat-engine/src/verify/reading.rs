@@ -112,7 +112,7 @@ impl Coverage {
 }
 
 /// Chooses packs by what the journal remembers, and notes those that are read.
-pub(super) struct Ledger<'a> {
+pub(crate) struct Ledger<'a> {
     journal: &'a Journal,
     repository: String,
     location: String,
@@ -132,7 +132,7 @@ struct State {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn open(
+    pub(crate) fn open(
         repository: &Repository,
         journal: &'a Journal,
         read: ReadData,
@@ -184,7 +184,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Notes what is left to be noted, also of a check that was interrupted.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let left = std::mem::take(&mut self.state().to_note);
         if !left.is_empty() {
             self.note(&left);
@@ -193,7 +193,7 @@ impl<'a> Ledger<'a> {
 
     /// Forgets what is gone and what turned out to be `damaged`; says how much is covered, and whether all of
     /// `needed` is.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         self,
         needed: &HashSet<PackId>,
         damaged: &HashSet<PackId>,

@@ -43,6 +43,7 @@ pub(crate) struct Marker<'a> {
     delta: Option<&'a Delta>,
     opener: BlobOpener,
     buffer: Vec<u8>,
+    is_tolerant: bool,
 }
 
 impl<'a> Marker<'a> {
@@ -64,7 +65,14 @@ impl<'a> Marker<'a> {
             delta,
             opener,
             buffer: Vec::new(),
+            is_tolerant: false,
         })
+    }
+
+    /// Whether from now on a blob that no index lists is passed over, with all that only it leads to.
+    pub(crate) fn tolerant(&mut self, is_tolerant: bool) -> &mut Self {
+        self.is_tolerant = is_tolerant;
+        self
     }
 
     /// Marks a tree and all that is below it. A tree that is marked already is not read again: all below it is
@@ -101,7 +109,10 @@ impl<'a> Marker<'a> {
         }
         // In one of the later packs only, which are not marked: then a tree may be read again, which costs time.
         let found = whole(self.index, self.packs, kind, id);
-        if found.is_none() && self.delta.and_then(|delta| delta.find(kind, id)).is_none() {
+        if span.is_empty() && self.is_tolerant && self.in_delta(kind, id).is_none() {
+            return Ok(false);
+        }
+        if found.is_none() && self.in_delta(kind, id).is_none() {
             return Err(RepositoryError::MissingBlob { kind, id: *id });
         }
         if !span.is_empty() {
@@ -110,9 +121,13 @@ impl<'a> Marker<'a> {
         Ok(true)
     }
 
+    fn in_delta(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        self.delta?.find(kind, id)
+    }
+
     fn load(&mut self, id: &BlobId) -> Result<Tree, RepositoryError> {
         let location = whole(self.index, self.packs, BlobKind::Tree, id)
-            .or_else(|| self.delta?.find(BlobKind::Tree, id))
+            .or_else(|| self.in_delta(BlobKind::Tree, id))
             .ok_or(RepositoryError::MissingBlob {
                 kind: BlobKind::Tree,
                 id: *id,

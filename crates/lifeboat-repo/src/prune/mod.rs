@@ -41,6 +41,9 @@ pub struct PruneOptions {
     /// A pack that is written is closed at this size; packs below a quarter of it are put together once there
     /// are many.
     pub pack_size_bytes: usize,
+    /// A snapshot with this tag is known to have lost blobs: those that are in no index it can do without. Of any other
+    /// one that lacks a blob ends everything.
+    pub known_damaged: Option<String>,
     /// How long to wait for the locks of others: before, and again before anything is removed.
     pub patience: Duration,
     /// Set to stop. What was done by then stays done, and is consistent.
@@ -51,6 +54,7 @@ impl Default for PruneOptions {
     fn default() -> Self {
         Self {
             max_unused_permille: 50,
+            known_damaged: None,
             pack_size_bytes: 16 << 20,
             patience: Duration::from_secs(120),
             interrupt: Arc::default(),
@@ -265,6 +269,13 @@ impl Repository {
             self.storage().delete(FileKind::Snapshot, &id.to_string())?;
             report.snapshots_removed.push(id);
         }
+    }
+}
+
+impl PruneOptions {
+    fn is_known_damaged(&self, snapshot: &Snapshot) -> bool {
+        let tag = self.known_damaged.as_ref();
+        tag.is_some_and(|tag| snapshot.tags.contains(tag))
     }
 }
 

@@ -151,6 +151,8 @@ impl Survey {
             .collect();
         let mut marker = Marker::new(repository, &survey.listing.index, &survey.packs, None)?;
         for snapshot in &kept {
+            let is_damaged = request.options.is_known_damaged(snapshot);
+            let marker = marker.tolerant(is_damaged);
             marker.mark(snapshot.tree, &mut survey.used, &request.options.interrupt)?;
         }
         survey.marked = kept.iter().map(|snapshot| snapshot.id).collect();

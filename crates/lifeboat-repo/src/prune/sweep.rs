@@ -175,6 +175,8 @@ fn look_again(
     let stays = |id: &SnapshotId| !drop.contains(id);
     for snapshot in snapshots.iter().filter(|snapshot| stays(&snapshot.id)) {
         if !survey.marked.contains(&snapshot.id) {
+            let is_damaged = request.options.is_known_damaged(snapshot);
+            let marker = marker.tolerant(is_damaged);
             marker.mark(snapshot.tree, &mut survey.used, &request.options.interrupt)?;
         }
     }

@@ -9,6 +9,9 @@ use crate::prune::repack::window;
 use crate::repository::Repository;
 use crate::storage::FileKind;
 
+/// Is given a good blob: as it is sealed, and what that opened to.
+type Take<'a> = &'a mut dyn FnMut(&PackedBlob, &[u8], &[u8]) -> Result<(), RepositoryError>;
+
 /// Reads blobs out of packs that can't be trusted.
 pub(super) struct Examiner<'a> {
     repository: &'a Repository,
@@ -39,7 +42,7 @@ impl<'a> Examiner<'a> {
         &mut self,
         pack: &str,
         blobs: &[PackedBlob],
-        take: &mut dyn FnMut(&PackedBlob, &[u8], &[u8]) -> Result<(), RepositoryError>,
+        take: Take<'_>,
     ) -> Result<(), RepositoryError> {
         let mut rest = blobs;
         while let Some(first) = rest.first().map(|blob| blob.offset) {
@@ -77,7 +80,7 @@ impl<'a> Examiner<'a> {
         &mut self,
         blobs: &[PackedBlob],
         first: u32,
-        take: &mut dyn FnMut(&PackedBlob, &[u8], &[u8]) -> Result<(), RepositoryError>,
+        take: Take<'_>,
     ) -> Result<(), RepositoryError> {
         for blob in blobs {
             let start = (blob.offset - first) as usize;

@@ -14,6 +14,7 @@ mod init;
 mod key;
 mod list;
 mod recovery_kit;
+mod repair;
 mod restore;
 mod show;
 mod status;
@@ -104,6 +105,8 @@ pub enum Command {
     Expire(expire::ExpireArgs),
     /// Bring every other repository up to date with the backups it lacks.
     Copy(copy::CopyArgs),
+    /// Put right what is damaged, with good copies from other repositories; name what is lost.
+    Repair(repair::RepairArgs),
     /// Keep a backup from expiring.
     Hold(hold::HoldArgs),
     /// Let a held backup expire again.
@@ -139,6 +142,7 @@ impl Command {
             Self::Import(args) => import::run(app, args),
             Self::Expire(args) => expire::run(app, args),
             Self::Copy(args) => copy::run(app, args),
+            Self::Repair(args) => repair::run(app, args),
             Self::Hold(args) => hold::run(app, args),
             Self::Unhold(args) => hold::run_unhold(app, args),
             Self::Key(args) => key::run(app, args),

@@ -9,6 +9,7 @@ use lifeboat_engine::expire::ExpireError;
 use lifeboat_engine::export::ExportError;
 use lifeboat_engine::hold::HoldError;
 use lifeboat_engine::journal::JournalError;
+use lifeboat_engine::repair::RepairError;
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_engine::status::StatusError;
 use lifeboat_engine::verify::VerifyError;
@@ -94,6 +95,16 @@ impl From<CopyError> for Failure {
             ),
             CopyError::EmptyPolicy => Self::of(Exit::Usage, &error)
                 .hint("set at least one `keep_…` under [retention], or none for 30 days"),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            RepairError::Catalog(error) => error.into(),
+            RepairError::Interrupted => Self::interrupted(),
         }
     }
 }
