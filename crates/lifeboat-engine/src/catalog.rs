@@ -324,10 +324,10 @@ impl<'r> Catalog<'r> {
     }
 }
 
-/// The newest of some backups, and whether one is dated in the future.
+/// The newest of some backups that count, and whether one is dated in the future.
 #[derive(Debug, Clone, Copy)]
 pub struct Newest<'b> {
-    /// The newest that is not dated in the future.
+    /// The newest that is not dated in the future, and not known to have lost data.
     pub backup: Option<&'b Backup>,
     /// The newest that is: a clock was wrong, or somebody wants to look alive. It counts for nothing.
     pub future: Option<&'b Backup>,
@@ -338,8 +338,9 @@ pub fn newest<'b>(backups: impl IntoIterator<Item = &'b Backup>, now: Timestamp)
     let is_future = |one: &&Backup| one.time.duration_since(now) > CLOCK_TOLERANCE;
     let (future, past): (Vec<&Backup>, Vec<&Backup>) = backups.into_iter().partition(is_future);
     let newest = |of: Vec<&'b Backup>| of.into_iter().max_by_key(|one| (one.time, one.id));
+    let whole = past.into_iter().filter(|one| one.lost.is_none());
     Newest {
-        backup: newest(past),
+        backup: newest(whole.collect()),
         future: newest(future),
     }
 }

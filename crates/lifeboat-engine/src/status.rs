@@ -112,6 +112,8 @@ pub struct DatabaseStatus {
     pub database: String,
     /// How many backups it has.
     pub backups: u64,
+    /// How many of them are known to have lost data: those count for nothing.
+    pub damaged_backups: u64,
     /// The newest one's ID.
     pub newest: Option<String>,
     /// The newest one's snapshot time.
@@ -214,10 +216,10 @@ pub fn status(
         .collect();
     let mut databases = Vec::with_capacity(names.len());
     for name in names {
-        let own: Vec<&Backup> = backups
+        let (own, damaged): (Vec<&Backup>, Vec<&Backup>) = backups
             .iter()
             .filter(|backup| backup.database == name)
-            .collect();
+            .partition(|backup| backup.lost.is_none());
         let history = History {
             newest_proof: own
                 .last()
@@ -229,6 +231,10 @@ pub fn status(
         };
         let held = stores.iter().map(|store| store.holds(name, now)).collect();
         databases.push(judge(name, &own, held, history, promises, now));
+        if let Some(status) = databases.last_mut() {
+            status.backups += damaged.len() as u64;
+            status.damaged_backups = damaged.len() as u64;
+        }
     }
     Ok(StatusReport {
         location: repository.location(),
@@ -418,6 +424,7 @@ fn judge(
     DatabaseStatus {
         database: name.to_owned(),
         backups: own.len() as u64,
+        damaged_backups: 0,
         newest: newest.map(|backup| backup.id.to_string()),
         newest_time,
         held,

@@ -18,8 +18,8 @@ use lifeboat_engine::locking::{self, Reading};
 use lifeboat_pg::tools::ToolFinder;
 use lifeboat_pg::{ConnInfo, ConnectOptions, Connection};
 use lifeboat_repo::Repository;
-use lifeboat_repo::storage::{AppendOnly, Cached, LocalStorage, Storage};
 use lifeboat_repo::lock::LockGuard;
+use lifeboat_repo::storage::{AppendOnly, Cached, LocalStorage, Storage};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::{ConfigUse, GlobalArgs, RepositoryArg};

@@ -217,6 +217,9 @@ fn run(
         *told.borrow_mut() = plan;
         decision
     };
+    observer.event(&Event::StageStarted {
+        stage: Stage::Check,
+    });
     let result = repository.repair(&repo::RepairRequest {
         options: RepairOptions {
             jobs: request.jobs,

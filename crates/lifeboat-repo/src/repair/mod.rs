@@ -175,10 +175,11 @@ impl RepairPlan {
         self.findings.is_empty()
     }
 
-    /// Whether to make it whole means to give something up.
+    /// Whether there are files whose removal gives up data that a snapshot needs and that nobody has. What is in no
+    /// file and no index any more was given up before.
     #[must_use]
     pub fn gives_up(&self) -> bool {
-        !self.losses.is_empty() || !self.snapshots_lost.is_empty()
+        self.packs.iter().any(|pack| pack.lost > 0) || !self.snapshots_lost.is_empty()
     }
 }
 
@@ -251,7 +252,9 @@ impl Repository {
             request.reading,
             &|progress| (request.observer)(RepairEvent::Checking(progress)),
         )?;
-        (request.observer)(RepairEvent::Examining);
+        if !check.is_clean() {
+            (request.observer)(RepairEvent::Examining);
+        }
         let bytes_read = check.bytes_read;
         let survey = Survey::take(self, check, &request.options.interrupt)?;
         let (sources, unusable) = open_sources(request, &survey)?;

@@ -352,8 +352,5 @@ fn damage(attempts: &[Attempt<'_>]) -> Failure {
         ),
     };
     Failure::new(Exit::BadData, fact)
-        .hint(
-            "`lifeboat verify --read-data` names every damaged file and the backups it belongs to",
-        )
-        .hint("put damaged packs back from a repository that shares the keys: there they have the same names")
+        .hint("`lifeboat repair` mends it with good copies from other repositories, and names what is lost")
 }

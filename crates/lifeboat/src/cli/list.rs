@@ -10,6 +10,7 @@ use super::{DatabaseArg, RepositoryArg};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::Tone;
 use crate::output::human;
 use crate::output::table::{self, Column};
 
@@ -73,6 +74,8 @@ pub fn item(app: &App, backup: &Backup, proof: Option<&Proof>) -> Value {
         "migration": summary.and_then(|summary| summary.migration.clone()),
         "migration_trouble": summary.map(|summary| summary.migration_trouble),
         "held": backup.held,
+        "damaged": backup.lost.is_some(),
+        "lost": backup.lost,
         "imported": summary.is_some_and(|summary| summary.imported_bytes.is_some()),
         "first_id": backup.first_id().to_string(),
         "proof": proof.map(|proof| json!({ "level": proof.level, "at": proof.at, "how": proof.how })),
@@ -118,6 +121,11 @@ fn drawn(app: &App, rows: &[(&Backup, Option<&Proof>)]) -> String {
                     format!("{} {}", proof.level.name(), human::time(proof.at))
                 }
                 proof => proof_word(*proof).to_owned(),
+            };
+            // What was proven before something was lost counts for nothing.
+            let proof = match &backup.lost {
+                Some(_) => app.out.paint(Tone::Bad, "damaged"),
+                None => proof,
             };
             let proof = if backup.held.is_some() {
                 format!("{proof}, held")

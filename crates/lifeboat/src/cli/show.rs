@@ -143,6 +143,9 @@ pub fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
             None => "taken, not verified yet".to_owned(),
         },
     ));
+    if let Some(lost) = &backup.lost {
+        facts.push(("damaged", format!("lost for good: {}", lost.join(", "))));
+    }
     if backup.first_id() != backup.id {
         facts.push(("first ID", backup.first_id().to_string()));
     }

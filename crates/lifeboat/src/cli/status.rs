@@ -190,7 +190,17 @@ fn one(app: &App, database: &DatabaseStatus) -> String {
     };
     let mut facts = vec![
         ("database", app.out.paint(Tone::Strong, &database.database)),
-        ("backups", human::count(database.backups)),
+        (
+            "backups",
+            match database.damaged_backups {
+                0 => human::count(database.backups),
+                damaged => format!(
+                    "{}, {} damaged and not counted on",
+                    human::count(database.backups),
+                    human::count(damaged)
+                ),
+            },
+        ),
         ("newest", newest),
     ];
     facts.extend(whereabouts(app, database).map(|places| ("newest in", places)));

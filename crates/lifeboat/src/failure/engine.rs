@@ -32,7 +32,8 @@ impl From<CatalogError> for Failure {
                 Self::of(Exit::Usage, &error).hint("`lifeboat list` shows the backups; restic restores the others")
             }
             CatalogError::Damaged { .. } => Self::of(Exit::BadData, &error)
-                .hint("`lifeboat verify --read-data` names all that is damaged; `lifeboat list` shows the other backups"),
+                .hint("`lifeboat repair` mends it with good copies from other repositories, and names what is lost")
+                .hint("`lifeboat list` shows the other backups"),
             CatalogError::Manifest { .. } => {
                 Self::of(Exit::BadData, &error).hint("it may be from a newer Lifeboat: upgrade this one")
             }
@@ -256,7 +257,7 @@ fn refusal(error: &RestoreError) -> Failure {
             .hint("or make an empty database and restore into it with `--into URL`"),
         RestoreError::Standby { .. } => failure.hint("use the primary, or another server with `--server URL`"),
         RestoreError::BackupDamaged { .. } => failure
-            .hint("`lifeboat verify --read-data` names all that is damaged")
+            .hint("`lifeboat repair` mends it with good copies from other repositories, and names what is lost")
             .hint("`lifeboat list` shows the other backups"),
         _ => failure,
     }
@@ -310,7 +311,7 @@ impl From<ExportError> for Failure {
                 Self::of(Exit::Refused, &error).hint("choose another name, or move it away")
             }
             ExportError::Damaged { .. } => Self::of(Exit::BadData, &error)
-                .hint("`lifeboat verify --read-data` names all that is damaged"),
+                .hint("`lifeboat repair` mends it with good copies from other repositories, and names what is lost"),
             ExportError::Io { .. } => Self::of(Exit::Failed, &error),
         }
     }

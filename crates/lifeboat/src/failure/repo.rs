@@ -1,6 +1,7 @@
 //! Advice on repositories and their storage, by variant.
 
 use lifeboat_repo::RepositoryError;
+use lifeboat_repo::lock::LockError;
 use lifeboat_repo::storage::remote::{RemoteLocation, S3Location, SftpLocation};
 use lifeboat_repo::storage::{StorageError, StorageErrorKind};
 
@@ -84,6 +85,9 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
             .hint("`restic unlock` removes the locks of processes that are gone"),
         RepositoryError::AppendOnly { .. } => failure
             .hint("run this on another machine, with a credential that may delete and without `append_only`"),
+        RepositoryError::Lock(LockError::Unreadable { .. }) => failure
+            .hint("a lock that can't be read is honoured until it is half an hour old; then `lifeboat repair` removes it")
+            .hint("`restic unlock --remove-all` removes all locks: only when nobody works on the repository"),
         RepositoryError::Contended => failure.hint("run it again when no other `expire` or `restic prune` runs"),
         RepositoryError::NoKey { .. } | RepositoryError::DamagedKey { .. } => failure
             .hint("put back `keys/` from a copy of the repository: without a key nobody can read it"),
@@ -91,8 +95,8 @@ pub fn advise(failure: Failure, error: &RepositoryError) -> Failure {
             failure.hint("put back the file `config` from a copy of the repository")
         }
         RepositoryError::Damaged { .. } | RepositoryError::MissingBlob { .. } => failure
-            .hint("`lifeboat verify --read-data` names every damaged file and the backups it belongs to")
-            .hint("put the damaged files back from a copy of the repository, or take a new backup at once"),
+            .hint("`lifeboat repair --dry-run` says what is damaged, and `lifeboat repair` mends it with good copies from other repositories")
+            .hint("take a new backup at once if there is no other repository"),
         RepositoryError::UnsupportedVersion { .. } => {
             failure.hint("`restic migrate upgrade_repo_v2` brings a repository of version 1 to version 2")
         }

@@ -256,7 +256,7 @@ fn newest(app: &App, repository: &Repository) -> Result<Line, Failure> {
         return Ok(Line::broken(
             "backups",
             first.to_string(),
-            "`lifeboat verify --read-data` names all that is damaged",
+            "`lifeboat repair` mends it with good copies from other repositories, and names what is lost",
         ));
     }
     let rpo = app.config.objectives.rpo.value;

@@ -27,15 +27,15 @@ use crate::prompt;
 /// Flags of `repair`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Reads everything, then replaces what is damaged: by what is still good of it, and by good copies out of\n\
-    the other configured repositories, whatever their keys. Good copies are durable before anything damaged is\n\
-    removed, and backups may go on until then.\n\n\
-    What nobody has is lost. It is named, backup by backup and table by table, and nothing of it is removed\n\
-    unless --yes NAME says so, NAME being the repository's. Then the next backup stores again what the database\n\
-    still has of it, which makes older backups whole as well. No backup is removed: one that has lost something\n\
-    is marked as damaged, and the rest of it can be restored.\n\n\
-    Exit code 0 means that all is whole, 3 that something is lost (with --dry-run: that anything is damaged),\n\
-    4 that something would have to be given up and nobody confirmed that; all else was mended."
+    after_help = "Reads everything, then replaces what is damaged: by what is still good of it, and by good copies \
+out of the other configured repositories, whatever their keys. Good copies are durable before anything damaged is \
+removed, and backups may go on until then.\n\n\
+What nobody has is lost. It is named, backup by backup and table by table, and nothing of it is removed unless \
+--yes NAME says so, NAME being the repository's. Then the next backup stores again what the database still has of \
+it, which makes older backups whole as well. No backup is removed of which anything is left: one that has lost \
+something is marked as damaged, and the rest of it can be restored.\n\n\
+Exit code 0 means that all is whole, 3 that something is lost (with --dry-run: that anything is damaged), 4 that \
+something would have to be given up and nobody confirmed that; all else was mended."
 )]
 pub struct RepairArgs {
     /// Take good copies from this repository: a configured name, or a location with the same passphrase. May be

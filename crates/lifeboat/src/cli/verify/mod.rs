@@ -227,6 +227,11 @@ fn verdict(app: &App, report: &VerifyReport) -> Result<Exit, Failure> {
     for problem in problems.iter().skip(1) {
         app.out.warn(problem);
     }
+    let is_damage =
+        |problem: &Problem| !matches!(problem, Problem::Stale { .. } | Problem::Future { .. });
+    if report.problems.iter().any(is_damage) {
+        app.out.say("hint:  `lifeboat repair` mends what is damaged with good copies from other repositories, and names what is lost");
+    }
     Ok(Exit::BadData)
 }
 
