@@ -272,7 +272,9 @@ impl Chosen {
         let (there, damaged_there) = destination.snapshots()?;
         let (here, damaged_here) = source.snapshots()?;
         let shared_keys = source.shares_keys_with(destination);
-        let (here, _) = catalog::backups_of(here);
+        let (mut here, _) = catalog::backups_of(here);
+        // One that is known to have lost something can't be copied, and that is no news.
+        here.retain(|backup| backup.lost.is_none());
         let (there, _) = catalog::backups_of(there);
         let count = here.len();
         let mut lacking = lacking(here, &there, shared_keys);
@@ -331,11 +333,7 @@ fn lacking(here: Vec<Backup>, there: &[Backup], shared_keys: bool) -> Vec<Backup
             return true;
         };
         let first = backup.first_id();
-        // That it lost something here is no news there.
-        backup.lost.is_none()
-            && shared_keys
-            && backup.id != first
-            && same.iter().all(|one| one.id == first)
+        shared_keys && backup.id != first && same.iter().all(|one| one.id == first)
     };
     here.into_iter().filter(is_lacking).collect()
 }

@@ -1,255 +1,23 @@
 //! Repairing: every file of a repository, damaged in every way, with and without another repository to take good
-//! copies from, and cut off at every step. The real restic judges the result.
+//! copies from. The real restic judges the result.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lifeboat_repo::check::reading::Everything;
 use lifeboat_repo::check::{CheckReport, Problem};
-use lifeboat_repo::copy::{CopyOptions, CopyRequest};
-use lifeboat_repo::lock::{LockGuard, LockHolder, LockMode};
-use lifeboat_repo::prune::{PruneOptions, PruneRequest};
-use lifeboat_repo::repair::{
-    Decision, RepairDone, RepairOptions, RepairPlan, RepairReport, RepairRequest, Source,
+use lifeboat_repo::lock::LockMode;
+use lifeboat_repo::repair::{Decision, RepairDone};
+use lifeboat_repo::storage::{AppendOnly, FileKind};
+use lifeboat_repo::{RepositoryError, SnapshotId};
+use support::repair::{
+    PACK_BYTES, clone_of, damage, damages, elsewhere, everything, files, give_up, holder, hour,
+    mend, prune, readable, repair, restic_is_content, ruin, three_hours,
 };
-use lifeboat_repo::repository::{ChunkSizes, InitOptions, ScryptParams};
-use lifeboat_repo::snapshot::Snapshot;
-use lifeboat_repo::storage::{
-    AppendOnly, FileKind, MemoryStorage, Storage, StorageError, StorageErrorKind,
-};
-use lifeboat_repo::tree::NodeKind;
-use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
-use lifeboat_testkit::faulty_storage::{Calls, Failure, Fault, FaultyStorage};
-use support::{
-    PASSWORD, back_up, check, clock, ended_process, hand_to_restic, init, noise, rows, this_process,
-};
-
-const PACK_BYTES: usize = 40_000;
-
-/// Three hours of a small database: a table that never changes, one that is new each hour, one that grows.
-fn hour(number: u32) -> Vec<(&'static str, Vec<u8>)> {
-    let mut grown = noise(7, 60_000);
-    grown.extend(noise(u64::from(number), 20_000));
-    vec![
-        ("dump/toc.dat", rows(1, 300)),
-        ("dump/tables/users/data", noise(2, 100_000)),
-        (
-            "dump/tables/events/data",
-            noise(100 + u64::from(number), 50_000),
-        ),
-        ("dump/tables/memes/data", grown),
-    ]
-}
-
-fn three_hours() -> Repository {
-    let repository = init(Arc::new(MemoryStorage::new())).unwrap();
-    for number in 1..=3 {
-        back_up(&repository, number, &hour(number), PACK_BYTES).unwrap();
-    }
-    repository
-}
-
-fn clone_of(repository: &Repository) -> Repository {
-    let copy = MemoryStorage::new();
-    support::copy(&**repository.storage(), &copy);
-    support::open(Arc::new(copy)).unwrap()
-}
-
-/// Whose lock nobody honours once it has let go, whatever happened.
-fn holder() -> LockHolder {
-    LockHolder {
-        pid: ended_process(),
-        ..this_process()
-    }
-}
-
-fn shared_lock(repository: &Repository) -> LockGuard {
-    repository
-        .lock(LockMode::Shared, &holder(), clock())
-        .unwrap()
-}
-
-/// All of a repository's snapshots in another one, with the same master key or with one of its own.
-fn elsewhere(repository: &Repository, keys_are_shared: bool) -> Repository {
-    let storage = Arc::new(MemoryStorage::new());
-    let there = if keys_are_shared {
-        let options = InitOptions {
-            chunk_sizes: ChunkSizes::with_average(4 << 10),
-            scrypt: ScryptParams::cheap(),
-            hostname: "there".to_owned(),
-            username: "tester".to_owned(),
-            now: "2026-03-01T09:00:00Z".parse().unwrap(),
-        };
-        Repository::init_with_keys_of(repository, storage, &PASSWORD.into(), &options).unwrap()
-    } else {
-        init(storage).unwrap()
-    };
-    let (snapshots, _) = repository.snapshots().unwrap();
-    let (here, to) = (shared_lock(repository), shared_lock(&there));
-    repository
-        .copy_to(
-            &there,
-            &CopyRequest {
-                options: CopyOptions {
-                    pack_size_bytes: PACK_BYTES * 2,
-                    ..CopyOptions::default()
-                },
-                snapshots: &snapshots,
-                source_lock: &here,
-                destination_lock: &to,
-                progress: &|_| (),
-            },
-        )
-        .unwrap();
-    there
-}
-
-fn repair(
-    repository: &Repository,
-    sources: &[&Repository],
-    decide: &dyn Fn(&RepairPlan) -> Decision,
-) -> Result<RepairReport, RepositoryError> {
-    let locks: Vec<LockGuard> = sources.iter().map(|source| shared_lock(source)).collect();
-    let sources: Vec<Source<'_>> = sources
-        .iter()
-        .zip(&locks)
-        .map(|(repository, lock)| Source { repository, lock })
-        .collect();
-    repository.repair(&RepairRequest {
-        options: RepairOptions {
-            jobs: 2,
-            pack_size_bytes: PACK_BYTES,
-            patience: Duration::ZERO,
-            interrupt: Arc::default(),
-        },
-        holder: holder(),
-        clock: clock(),
-        sources: &sources,
-        reading: &Everything,
-        decide,
-        observer: &|_| (),
-    })
-}
-
-fn mend(repository: &Repository, sources: &[&Repository]) -> (RepairPlan, RepairDone) {
-    let report = repair(repository, sources, &|_| Decision::Mend).unwrap();
-    (report.plan, report.done.unwrap())
-}
-
-fn give_up(repository: &Repository, sources: &[&Repository]) -> (RepairPlan, RepairDone) {
-    let report = repair(repository, sources, &|_| Decision::MendAndGiveUp).unwrap();
-    (report.plan, report.done.unwrap())
-}
-
-/// The content of every file of every snapshot that can be read; `None` for one that cannot. A repository whose
-/// index does not load has nothing that can be read.
-fn readable(repository: &Repository) -> BTreeMap<(SnapshotId, String), Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let (snapshots, _) = repository.snapshots().unwrap();
-    let Ok(reader) = repository.reader() else {
-        return found;
-    };
-    for snapshot in snapshots {
-        let first = snapshot.original.unwrap_or(snapshot.id);
-        let mut waiting = vec![(String::new(), snapshot.tree)];
-        while let Some((folder, tree)) = waiting.pop() {
-            let Ok(tree) = reader.tree(tree) else {
-                continue;
-            };
-            for node in tree.nodes {
-                let path = format!("{folder}/{}", node.name);
-                if node.kind == NodeKind::File
-                    && let Ok(content) = reader.content(&node)
-                    && let mut bytes = Vec::new()
-                    && reader
-                        .open(&content)
-                        .unwrap()
-                        .read_to_end(&mut bytes)
-                        .is_ok()
-                {
-                    found.insert((first, path), bytes);
-                } else if let Some(tree) = node.subtree {
-                    waiting.push((path, tree));
-                }
-            }
-        }
-    }
-    found
-}
-
-fn files(repository: &Repository) -> Vec<(FileKind, String)> {
-    let mut all = Vec::new();
-    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
-        let listed = repository.storage().list(kind).unwrap();
-        all.extend(listed.into_iter().map(|file| (kind, file.name)));
-    }
-    all.sort();
-    all
-}
-
-fn everything(repository: &Repository) -> BTreeMap<(FileKind, String), Vec<u8>> {
-    let storage = repository.storage();
-    let files = files(repository).into_iter();
-    files
-        .map(|(kind, name)| {
-            let content = storage.read(kind, &name).unwrap();
-            ((kind, name), content)
-        })
-        .collect()
-}
-
-/// Writes a file anew with a changed content, or removes it.
-fn change(
-    repository: &Repository,
-    (kind, name): &(FileKind, String),
-    change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>,
-) {
-    let storage = repository.storage();
-    let content = storage.read(*kind, name).unwrap();
-    storage.delete(*kind, name).unwrap();
-    if let Some(content) = change(content) {
-        storage.write(*kind, name, &content).unwrap();
-    }
-}
-
-const DAMAGES: [&str; 7] = ["first", "middle", "last", "cut", "empty", "longer", "gone"];
-
-/// Three of them for each file, and all of them where the whole torture is asked for.
-fn damages(number: usize) -> impl Iterator<Item = &'static str> {
-    let all = std::env::var_os("LIFEBOAT_TORTURE").is_some();
-    let numbered = DAMAGES.into_iter().enumerate();
-    numbered
-        .filter(move |(turn, _)| all || (number * 3 + DAMAGES.len() - turn) % DAMAGES.len() < 3)
-        .map(|(_, how)| how)
-}
-
-fn damage(repository: &Repository, file: &(FileKind, String), how: &str) {
-    change(repository, file, |mut bytes| {
-        let length = bytes.len();
-        match how {
-            "first" => bytes[3] ^= 1,
-            "middle" => bytes[length / 2] ^= 8,
-            "last" => bytes[length - 2] ^= 32,
-            "cut" => bytes.truncate(length * 2 / 3),
-            "empty" => bytes.clear(),
-            "longer" => bytes.extend([0; 20]),
-            _ => return None,
-        }
-        Some(bytes)
-    });
-}
-
-fn restic_is_content(repository: &Repository) {
-    let storage = MemoryStorage::new();
-    support::copy(&**repository.storage(), &storage);
-    hand_to_restic(&storage).check_is_clean();
-}
+use support::{back_up, check, clock};
 
 #[test]
 fn every_damage_of_every_file_is_mended_from_another_repository() {
@@ -414,24 +182,6 @@ fn without_another_repository_what_is_lost_is_named_and_the_rest_stays() {
     );
 }
 
-/// Damage of every sort at once, by the numbers of the files of each sort.
-fn ruin(repository: &Repository) {
-    let all = files(repository);
-    let of = |kind: FileKind| all.iter().filter(move |file| file.0 == kind);
-    damage(repository, of(FileKind::Snapshot).nth(1).unwrap(), "middle");
-    damage(repository, of(FileKind::Index).next().unwrap(), "cut");
-    let packs: Vec<_> = of(FileKind::Pack).collect();
-    assert!(packs.len() > 8, "{}", packs.len());
-    for (at, pack) in packs.iter().enumerate() {
-        match at % 4 {
-            0 => damage(repository, pack, "gone"),
-            1 => damage(repository, pack, "middle"),
-            2 => damage(repository, pack, "last"),
-            _ => {}
-        }
-    }
-}
-
 #[test]
 fn ruins_are_rebuilt() {
     let pristine = three_hours();
@@ -478,113 +228,6 @@ fn what_is_damaged_in_both_is_lost_and_all_else_is_not() {
     );
 }
 
-/// Struck at every call, with each kind of failure: what could be read can be read, and the next run goes on.
-#[test]
-fn cut_off_at_any_step_nothing_is_worse_and_the_next_run_goes_on() {
-    let pristine = three_hours();
-    let good = readable(&pristine);
-    let there = elsewhere(&pristine, true);
-    let mut strikes = 0;
-    for sources in [&[&there][..], &[]] {
-        for (calls, failure, kind) in [
-            (Calls::Changes, Failure::Refused, StorageErrorKind::NoSpace),
-            (
-                Calls::Changes,
-                Failure::AnswerLost,
-                StorageErrorKind::Unreachable,
-            ),
-            (Calls::Changes, Failure::Dead, StorageErrorKind::Other),
-            (
-                Calls::All,
-                Failure::Refused,
-                StorageErrorKind::PermissionDenied,
-            ),
-            (Calls::All, Failure::Refused, StorageErrorKind::Other),
-            (Calls::All, Failure::Dead, StorageErrorKind::Unreachable),
-        ] {
-            let mut after = 0;
-            loop {
-                let memory = clone_of(&pristine);
-                ruin(&memory);
-                let faulty = FaultyStorage::new(Arc::clone(memory.storage()));
-                let broken = support::open(Arc::new(faulty.clone())).unwrap();
-                // What can be read of it without the index file that does not open.
-                let before = unhindered(&memory);
-                faulty.plan(Fault {
-                    calls,
-                    after,
-                    failure,
-                    kind,
-                });
-                let struck = repair(&broken, sources, &|plan| {
-                    if plan.gives_up() {
-                        Decision::MendAndGiveUp
-                    } else {
-                        Decision::Mend
-                    }
-                });
-                let has_struck = faulty.has_struck();
-                faulty.heal();
-                let what = format!("{calls:?} {failure:?} {kind:?} {after} {}", sources.len());
-                let now = unhindered(&memory);
-                let worse = before
-                    .iter()
-                    .find(|(path, bytes)| now.get(*path) != Some(*bytes));
-                assert!(
-                    worse.is_none(),
-                    "{what}: {:?} {struck:?}",
-                    worse.map(|one| one.0)
-                );
-                let (_, done) =
-                    match repair(&broken, sources, &|_| Decision::MendAndGiveUp).unwrap() {
-                        RepairReport {
-                            plan,
-                            done: Some(done),
-                        } => (plan, done),
-                        RepairReport { plan, done: None } => {
-                            assert!(plan.is_clean(), "{what}");
-                            (plan, RepairDone::default())
-                        }
-                    };
-                assert!(done.left.is_empty(), "{what}: {done:?}");
-                if sources.is_empty() {
-                    let complaints = check(&memory, true).findings;
-                    let only_losses = complaints
-                        .iter()
-                        .all(|one| matches!(one.what, Problem::Incomplete { .. }));
-                    assert!(only_losses, "{what}: {complaints:?}");
-                    let now = readable(&memory);
-                    assert!(
-                        before
-                            .iter()
-                            .all(|(path, bytes)| now.get(path) == Some(bytes)),
-                        "{what}"
-                    );
-                } else {
-                    assert!(done.is_whole(), "{what}: {done:?}");
-                    assert_eq!(check(&memory, true).findings, [], "{what}");
-                    assert!(readable(&memory) == good, "{what}");
-                }
-                strikes += 1;
-                if !has_struck {
-                    break;
-                }
-                // Reads are many, and each is like the one before.
-                after += if calls == Calls::All { 7 } else { 1 };
-            }
-        }
-    }
-    assert!(strikes > 100, "{strikes}");
-}
-
-/// What can be read once all that is damaged in the index is passed over: of a copy that has been repaired with
-/// nothing given up.
-fn unhindered(repository: &Repository) -> BTreeMap<(SnapshotId, String), Vec<u8>> {
-    let copy = clone_of(repository);
-    repair(&copy, &[], &|_| Decision::Mend).unwrap();
-    readable(&copy)
-}
-
 #[test]
 fn nothing_is_removed_where_nothing_may_be() {
     let pristine = three_hours();
@@ -616,87 +259,6 @@ fn nothing_is_removed_where_nothing_may_be() {
     let (_, done) = mend(&memory, &[]);
     assert!(done.is_whole(), "{done:?}");
     restic_is_content(&memory);
-}
-
-/// A storage in which the first reading of each pack shows a flipped bit.
-#[derive(Debug)]
-struct Flaky {
-    inner: Arc<dyn Storage>,
-    seen: std::sync::Mutex<BTreeSet<(String, u64)>>,
-}
-
-impl Storage for Flaky {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn list(&self, kind: FileKind) -> Result<Vec<lifeboat_repo::storage::FileEntry>, StorageError> {
-        self.inner.list(kind)
-    }
-    fn size(&self, kind: FileKind, name: &str) -> Result<u64, StorageError> {
-        self.inner.size(kind, name)
-    }
-    fn read(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, StorageError> {
-        self.inner.read(kind, name)
-    }
-    fn read_range(
-        &self,
-        kind: FileKind,
-        name: &str,
-        offset: u64,
-        length: usize,
-    ) -> Result<Vec<u8>, StorageError> {
-        let mut bytes = self.inner.read_range(kind, name, offset, length)?;
-        let mut seen = self.seen.lock().unwrap();
-        if kind == FileKind::Pack && offset == 0 && seen.insert((name.to_owned(), offset)) {
-            bytes[length / 2] ^= 1;
-        }
-        Ok(bytes)
-    }
-    fn write(&self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.write(kind, name, content)
-    }
-    fn delete(&self, kind: FileKind, name: &str) -> Result<(), StorageError> {
-        self.inner.delete(kind, name)
-    }
-    fn create(&self) -> Result<(), StorageError> {
-        self.inner.create()
-    }
-    fn free_space_bytes(&self) -> Option<u64> {
-        None
-    }
-}
-
-#[test]
-fn what_is_right_when_read_again_is_left_alone() {
-    let pristine = three_hours();
-    let storage = Flaky {
-        inner: Arc::clone(pristine.storage()),
-        seen: std::sync::Mutex::default(),
-    };
-    let repository = support::open(Arc::new(storage)).unwrap();
-    let before = everything(&pristine);
-    let report = repair(&repository, &[], &|_| Decision::MendAndGiveUp).unwrap();
-    assert!(
-        report.plan.is_clean() && report.done.is_none(),
-        "{report:?}"
-    );
-    assert!(!report.plan.misread.is_empty());
-    assert!(everything(&pristine) == before);
-}
-
-fn prune(repository: &Repository, gone: &[SnapshotId]) -> Result<(), RepositoryError> {
-    repository
-        .prune(&PruneRequest {
-            options: PruneOptions {
-                pack_size_bytes: PACK_BYTES,
-                ..PruneOptions::default()
-            },
-            holder: holder(),
-            clock: clock(),
-            choose: &|_: &[Snapshot]| gone.to_vec(),
-            observer: &|_| (),
-        })
-        .map(drop)
 }
 
 #[test]
@@ -742,18 +304,61 @@ fn a_source_that_cannot_be_used_is_said() {
     assert_eq!(findings, []);
 }
 
-/// A lock file that does not open holds everybody up, until it is older than any holder lets one get.
+/// What is known to be lost does not keep others from going; what is not known ends everything, as ever.
 #[test]
-fn a_lock_file_that_does_not_open_is_removed_once_it_is_nobodys() {
-    let repository = three_hours();
-    let name = "ab".repeat(32);
-    repository
-        .storage()
-        .write(FileKind::Lock, &name, b"garbage")
+fn a_prune_does_without_what_is_known_to_be_lost_and_no_more() {
+    let pristine = three_hours();
+    let all = files(&pristine);
+    let mut lossy = 0;
+    for pack in all.iter().filter(|file| file.0 == FileKind::Pack) {
+        let broken = clone_of(&pristine);
+        damage(&broken, pack, "middle");
+        let (_, done) = give_up(&broken, &[]);
+        let [first, ..] = done.losses.as_slice() else {
+            continue;
+        };
+        lossy += 1;
+        assert!(matches!(
+            prune(&broken, &[]),
+            Err(RepositoryError::MissingBlob { .. })
+        ));
+        let lock = broken
+            .lock(LockMode::Exclusive, &holder(), clock())
+            .unwrap();
+        for loss in &done.losses {
+            let mut tags = loss.snapshot.tags.clone();
+            tags.push("damaged".to_owned());
+            broken.retag(&loss.snapshot, tags, &lock).unwrap();
+        }
+        drop(lock);
+        let before = readable(&broken);
+        prune(&broken, &[]).unwrap();
+        assert!(readable(&broken) == before, "{first:?}");
+        // A pack that is missing is another matter: nobody has given it up.
+        let there = files(&broken);
+        let last = there.iter().rev().find(|file| file.0 == FileKind::Pack);
+        damage(&broken, last.unwrap(), "gone");
+        assert!(prune(&broken, &[]).is_err());
+    }
+    assert!(lossy > 3, "{lossy}");
+}
+
+/// A backup that is taken between the first look and the last counts on what the index says.
+#[test]
+fn a_backup_meanwhile_is_looked_after() {
+    let pristine = three_hours();
+    let there = elsewhere(&pristine, true);
+    let all = files(&pristine);
+    for pack in all.iter().filter(|file| file.0 == FileKind::Pack) {
+        let broken = clone_of(&pristine);
+        damage(&broken, pack, "middle");
+        let report = repair(&broken, &[&there], &|_| {
+            back_up(&broken, 4, &hour(3), PACK_BYTES).unwrap();
+            Decision::Mend
+        })
         .unwrap();
-    let Err(error) = repair(&repository, &[], &|_| Decision::Mend) else {
-        panic!("a lock was passed over");
-    };
-    assert!(error.to_string().contains(&name), "{error}");
-    assert!(repository.storage().size(FileKind::Lock, &name).is_ok());
+        let done = report.done.unwrap();
+        assert!(done.is_whole(), "{pack:?} {done:?}");
+        assert_eq!(check(&broken, true).findings, []);
+    }
 }

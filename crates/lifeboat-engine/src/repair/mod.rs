@@ -267,10 +267,9 @@ fn run(
             .map_or(nothing, |one| &mut one.losses);
         match mark(repository, losses, request, observer) {
             Ok(whole_again) => report.whole_again = whole_again,
-            Err(RepairError::Repository(RepositoryError::AppendOnly { .. })) => {
-                report.unmarked = Some("the repository is append-only here".to_owned());
-            }
-            Err(error) => return Err(error),
+            Err(error @ (RepairError::Interrupted | RepairError::Catalog(_))) => return Err(error),
+            // What was repaired is repaired; the next run marks them.
+            Err(RepairError::Repository(error)) => report.unmarked = Some(error.to_string()),
         }
     }
     report.seconds = started.elapsed().as_secs_f64();
@@ -283,13 +282,16 @@ struct OpenSource<'a> {
     lock: LockGuard,
 }
 
+/// Those that can be asked, and of the others the names and why not.
+type Sources<'a> = (Vec<OpenSource<'a>>, Vec<(String, String)>);
+
 /// The sources under shared locks, so that nobody removes what is read; and those that can't be asked.
 fn lock_sources<'a>(
     repository: &Repository,
     sources: &'a [Source],
     request: &RepairRequest,
     observer: &dyn Observer,
-) -> Result<(Vec<OpenSource<'a>>, Vec<(String, String)>), RepairError> {
+) -> Result<Sources<'a>, RepairError> {
     let (mut open, mut unusable) = (Vec::new(), Vec::new());
     for source in sources {
         let name = source.name.clone();

@@ -12,6 +12,7 @@
 
 mod analyze;
 mod compare;
+mod damaged;
 mod data;
 mod execute;
 mod passes;

@@ -7,6 +7,7 @@ use lifeboat_pg::archive::{Archive, DropRules, TablePattern};
 use lifeboat_pg::conninfo::ConnInfo;
 use lifeboat_pg::wire::{ConnectOptions, Connection, PgError, SqlState, quote_ident};
 
+use super::damaged::has_all_rows;
 use super::{RestoreError, RestoreRequest, Target, What, target};
 use crate::catalog::{Backup, Catalog};
 use crate::manifest::{Manifest, TableRecord};
@@ -95,16 +96,29 @@ pub fn plan(catalog: &Catalog<'_>, request: &RestoreRequest) -> Result<RestorePl
         &request.check_options(),
         &|_| {},
     )?;
-    if let Some(finding) = check.findings.into_iter().next() {
-        return Err(RestoreError::BackupDamaged {
+    let findings = check.findings;
+    let refuse = || match findings.first() {
+        Some(finding) => Err(RestoreError::BackupDamaged {
             id: backup.id,
-            finding: Box::new(finding),
-        });
+            finding: Box::new(finding.clone()),
+        }),
+        None => Ok(()),
+    };
+    let drops = matches!(request.target, Target::Existing { clean: true, .. });
+    if request.tables.is_empty() || drops {
+        refuse()?;
     }
 
     let mut notes = Vec::new();
     let (target, server) = plan_target(request, &manifest, &toc, &mut notes)?;
     let (toc, tables) = plan_content(request, &manifest, toc, &server, &mut notes)?;
+    if !findings.is_empty() {
+        // Tables that were asked for by name may be the ones that are left.
+        if !has_all_rows(catalog, &backup, &tables, &findings)? {
+            refuse()?;
+        }
+        notes.push("the backup is damaged, but the tables that were chosen are whole".to_owned());
+    }
     Ok(RestorePlan {
         age: request.now.duration_since(backup.time),
         large_objects: request.what != What::SchemaOnly

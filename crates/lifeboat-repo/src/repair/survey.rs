@@ -9,7 +9,7 @@ use super::{require_access, stop_if, unless_damaged};
 use crate::check::{CheckReport, Finding, Problem};
 use crate::copy::adopt;
 use crate::error::RepositoryError;
-use crate::id::{IndexId, KeyId, PackId};
+use crate::id::{BlobId, IndexId, KeyId, PackId};
 use crate::index::{self, BlobLocation, Index, IndexBuilder};
 use crate::pack::{FIXED_BYTES, PackedBlob};
 use crate::prune::survey::{names, pack_sizes};
@@ -274,11 +274,10 @@ fn look_into(
         Some(header) => !pack.is_listed || *header == pack.blobs,
         None => false,
     };
-    for blob in header.into_iter().flatten() {
-        if !pack.blobs.contains(&blob) {
-            pack.blobs.push(blob);
-        }
-    }
+    let known: HashSet<(BlobId, u32)> = pack.blobs.iter().map(|one| (one.id, one.offset)).collect();
+    let header = header.into_iter().flatten();
+    let others = header.filter(|one| !known.contains(&(one.id, one.offset)));
+    pack.blobs.extend(others);
     pack.blobs.sort_unstable_by_key(|blob| blob.offset);
     let good = &mut pack.good;
     examiner.each_good(&name, &pack.blobs, &mut |blob, _, _| {

@@ -8,6 +8,7 @@
 )]
 
 pub mod remote;
+pub mod repair;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -287,7 +287,7 @@ fn facts(report: &RepairReport, done: &RepairDone) -> Vec<(&'static str, String)
         facts.push((
             "brought",
             format!(
-                "{}, as they were",
+                "{}, as it was elsewhere",
                 human::plural(done.packs_brought, "pack")
             ),
         ));
