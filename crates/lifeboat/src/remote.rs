@@ -23,10 +23,15 @@ pub fn storage(
     settings: &RemoteSettings,
     location: &RemoteLocation,
 ) -> Result<Arc<dyn Storage>, Failure> {
+    let defaults = RemoteOptions::default();
+    let give_up_after = settings.give_up_after.value.duration();
     let options = RemoteOptions {
         interrupt: Arc::clone(&app.interrupt),
         bytes_per_second: settings.bandwidth_limit.value.map(|limit| limit.bytes()),
-        ..RemoteOptions::default()
+        stall_timeout: settings.stall_timeout.value.duration(),
+        first_contact: defaults.first_contact.min(give_up_after),
+        give_up_after,
+        ..defaults
     };
     match location {
         RemoteLocation::S3(location) => {

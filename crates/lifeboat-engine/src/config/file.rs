@@ -157,6 +157,16 @@ pub(super) struct RepositorySection {
     #[schemars(with = "Option<ByteSize>")]
     #[schemars(extend("x-default" = "no limit", "x-example" = "\"10MiB\""))]
     pub(super) bandwidth_limit: Option<Spanned<ByteSize>>,
+    /// How long a connection to another machine may stand still, with no byte moving, before it counts as lost and
+    /// is made anew.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "1m"))]
+    pub(super) stall_timeout: Option<Spanned<TimeSpan>>,
+    /// How long a single request to another machine is tried again, after what may pass, before the command fails.
+    /// A place that has not answered at all is tried for at most twenty seconds.
+    #[schemars(with = "Option<TimeSpan>")]
+    #[schemars(extend("x-default" = "5m"))]
+    pub(super) give_up_after: Option<Spanned<TimeSpan>>,
     /// SFTP: the `ssh` to run, as a list of words. Keys, hosts and jump hosts are best kept in
     /// `~/.ssh/config`, or in a file named here with `-F`.
     #[schemars(with = "Option<Vec<String>>")]

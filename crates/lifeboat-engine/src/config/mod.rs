@@ -204,6 +204,10 @@ pub struct RemoteSettings {
     pub credentials_file: Setting<Option<PathBuf>>,
     /// The most bytes per second.
     pub bandwidth_limit: Setting<Option<ByteSize>>,
+    /// How long nothing may move before a try counts as failed.
+    pub stall_timeout: Setting<TimeSpan>,
+    /// For how long one request is tried.
+    pub give_up_after: Setting<TimeSpan>,
     /// SFTP: the program and the first arguments of `ssh`. Never empty.
     pub ssh_command: Setting<Vec<String>>,
 }

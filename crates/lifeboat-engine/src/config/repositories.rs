@@ -8,10 +8,14 @@ use super::file::RepositorySection;
 use super::resolve::{Layers, is_name, some_text};
 use super::{
     Origin, PasswordSource, RemoteSettings, RepositoryLocation, RepositorySettings, Setting,
+    TimeSpan,
 };
 
 /// What the first one is called when it has no name.
 const PRIMARY: &str = "primary";
+
+const STALL_TIMEOUT: TimeSpan = TimeSpan::minutes(1);
+const GIVE_UP_AFTER: TimeSpan = TimeSpan::minutes(5);
 
 /// Which one is being read. The environment is about the primary alone: one variable cannot mean several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +202,8 @@ impl Layers<'_> {
             path_style,
             credentials_file,
             bandwidth_limit,
+            stall_timeout: self.or_default(section.stall_timeout.take(), STALL_TIMEOUT),
+            give_up_after: self.or_default(section.give_up_after.take(), GIVE_UP_AFTER),
             ssh_command,
         }
     }

@@ -81,6 +81,8 @@ region = "eu-central-1"
 path_style = false
 credentials_file = "s3-key"
 bandwidth_limit = "10MiB"
+stall_timeout = "10s"
+give_up_after = "1h"
 ssh_command = ["ssh", "-F", "x"]
 
 [objectives]
@@ -139,6 +141,8 @@ prefix = ["docker", "exec", "-i", "pg"]
         remote.bandwidth_limit.value.map(|limit| limit.bytes()),
         Some(10 << 20)
     );
+    assert_eq!(remote.stall_timeout.value.seconds(), 10);
+    assert_eq!(remote.give_up_after.value.seconds(), 3_600);
     assert_eq!(remote.ssh_command.value, ["ssh", "-F", "x"]);
     let repository = config.primary.location.clone().unwrap();
     assert_eq!(repository.value.to_string(), "/etc/lifeboat/repo");
@@ -556,6 +560,14 @@ fn documented_defaults_are_the_real_ones() {
         (
             "verify.max_proof_age",
             config.verify.max_proof_age.value.to_string(),
+        ),
+        (
+            "repository.stall_timeout",
+            config.primary.remote.stall_timeout.value.to_string(),
+        ),
+        (
+            "repository.give_up_after",
+            config.primary.remote.give_up_after.value.to_string(),
         ),
         (
             "repository.append_only",

@@ -49,6 +49,14 @@ impl TimeSpan {
         }
     }
 
+    /// Whole minutes. For constants; zero becomes one second, so that the type's promise holds.
+    pub const fn minutes(minutes: u64) -> Self {
+        match Self::from_seconds(minutes * 60) {
+            Some(span) => span,
+            None => Self { seconds: 1 },
+        }
+    }
+
     /// The same to count with between two times; 292 billion years are enough for anybody.
     pub fn signed_duration(self) -> SignedDuration {
         SignedDuration::from_secs(i64::try_from(self.seconds).unwrap_or(i64::MAX))
