@@ -16,11 +16,13 @@ use lifeboat_testkit::remote::{S3Server, SshServer};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::processes::wait_for;
+use support::report::{Finding, tell};
 use support::several::{
     World, a_bucket, a_folder, a_folder_behind_ssh, destination, in_a_new_bucket,
 };
 use support::sql::{Restored, assert_same, fingerprint};
-use support::{Sandbox, app_database, data, files, number};
+use support::strace::some_of;
+use support::{Sandbox, app_database, copy_folder, data, files, number, text};
 
 #[test]
 fn each_copy_is_enough_by_itself() {
@@ -443,4 +445,79 @@ fn names_and_holds() {
     world
         .run(&["expire", "--dry-run", "--repository", "disk"])
         .ok();
+}
+
+/// Strikes at each of these calls of a copy in turn, with the short version at some: what had been copied is there,
+/// restic finds nothing wrong, the next run needs no clean-up.
+fn struck(name: &str, calls: &str, action: &str) {
+    let database = app_database(name);
+    let world = World::new(&database.url(), &a_folder("disk"));
+    world.run(&["init"]).ok();
+    world.run(&["init", "--repository", "disk"]).ok();
+    let mut ids = Vec::new();
+    for seed in 0..3 {
+        data::churn_a_little(&database, seed);
+        ids.push(text(&world.backup(), "backup"));
+        if seed == 0 {
+            world.run(&["copy"]).ok();
+        }
+    }
+    let (disk, kept) = (world.root().join("disk"), world.root().join("kept"));
+    copy_folder(&disk, &kept);
+    let go_back = || {
+        std::fs::remove_dir_all(&disk).unwrap();
+        copy_folder(&kept, &disk);
+    };
+    let location = disk.display().to_string();
+    let count = world.calls(&["copy"], calls);
+    assert!(count > 8, "{count} {calls}");
+    let mut strikes = 0;
+    for when in some_of(count, 2) {
+        go_back();
+        strikes += 1;
+        let point = format!("{calls}:{action}:when={when} of {count}");
+        let run = world.struck(&["copy"], calls, action, when);
+        let there = world.listed_in("disk");
+        let due = if run.code == 0 { 3 } else { 1 };
+        assert!(
+            ids[..due].iter().all(|id| there.contains(id)),
+            "{point}: {there:?}\n{run}"
+        );
+        world.restic_is_content(&location, &world.password_file(), &["--no-lock".to_owned()]);
+        let next = world.run(&["copy"]);
+        assert_eq!(next.code, 0, "{point}\n{next}");
+        assert_eq!(world.listed_in("disk").len(), 3, "{point}");
+        world.run(&["verify", "--all", "--repository", "disk"]).ok();
+        for folder in [world.repository(), disk.clone()] {
+            let locks = support::entries(&folder.join("locks"));
+            let held = locks.iter().filter(|path| path.extension().is_none());
+            assert_eq!(held.count(), 0, "{point}: {locks:?}");
+        }
+    }
+    tell(&Finding {
+        group: "Struck at a system call",
+        what: &format!("`lifeboat copy`: {action} at {calls}"),
+        n: strikes,
+        bad: 0,
+        of: "backups lost that had been copied, faults that restic finds, next runs that failed",
+    });
+}
+
+#[test]
+fn killed_at_every_name_that_changes() {
+    struck(
+        "copy_kill",
+        "rename,renameat,renameat2,link,linkat,unlink,unlinkat",
+        "signal=KILL",
+    );
+}
+
+#[test]
+fn a_disk_that_fails_to_sync() {
+    struck("copy_sync", "fsync,fdatasync", "error=EIO");
+}
+
+#[test]
+fn a_disk_that_is_full_at_every_step() {
+    struck("copy_space", "renameat2,fsync,write", "error=ENOSPC");
 }

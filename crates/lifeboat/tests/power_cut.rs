@@ -15,8 +15,9 @@ use lifeboat_testkit::{TestDatabase, TestServer};
 use support::power::{Cut, Disk, can_cut_power};
 use support::report::{Finding, tell};
 use support::running::Run;
+use support::several::{World, a_folder};
 use support::strace::some_of;
-use support::{Sandbox, app_database, data, text};
+use support::{PASSPHRASE, Sandbox, app_database, data, set_mode, text};
 
 /// Whatever makes something durable, or gives it its name, or takes it away.
 const STEPS: &str = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat";
@@ -26,6 +27,8 @@ struct Scene {
     ids: Vec<String>,
     disk: Disk,
     sandbox: Sandbox,
+    /// How a command is told to look at it, if it is not the only one.
+    named: &'static [&'static str],
     _database: TestDatabase<'static>,
 }
 
@@ -46,8 +49,43 @@ impl Scene {
             ids,
             disk,
             sandbox,
+            named: &[],
             _database: database,
         }
+    }
+
+    /// A copy is on the disk, and lacks all backups but the first; the primary is elsewhere.
+    fn of_a_copy(name: &str, backups: usize) -> Scene {
+        let database = app_database(name);
+        let repositories = a_folder("primary") + &a_folder("repository");
+        let World { sandbox } = World::of(&database.url(), &repositories);
+        let disk = Disk::new(&sandbox);
+        let named = &["--repository", "repository"];
+        sandbox.run(["init"]).ok();
+        sandbox.run(["init", "--repository", "repository"]).ok();
+        let mut ids = Vec::new();
+        for seed in 0..backups {
+            data::churn_a_little(&database, seed);
+            ids.push(sandbox.backup());
+            if seed == 0 {
+                sandbox.run(["copy"]).ok();
+            }
+        }
+        Scene {
+            ids,
+            disk,
+            sandbox,
+            named,
+            _database: database,
+        }
+    }
+
+    /// The IDs of the backups that are on the disk.
+    fn listed(&self) -> Vec<String> {
+        let list = self.sandbox.run([&["list", "--json"], self.named].concat());
+        let list = list.ok().json("list");
+        let backups = list["backups"].as_array().unwrap().iter();
+        backups.map(|backup| text(backup, "backup")).collect()
     }
 
     /// Cuts the power at each of the steps of a command, and after the last. `of` says which backups have to be there
@@ -75,7 +113,7 @@ impl Scene {
             self.disk.cut(how);
             cuts += 1;
             let point = format!("step {when} of {count}, {how:?}");
-            let listed = self.sandbox.listed();
+            let listed = self.listed();
             for id in of(&run) {
                 assert!(listed.contains(&id), "{id} is lost: {point}\n{run}");
             }
@@ -83,7 +121,9 @@ impl Scene {
             assert_eq!(check.code, 0, "{point}\n{run}\n{check}");
             let next = self.sandbox.run(args.iter());
             assert_eq!(next.code, 0, "the next run, {point}\n{next}");
-            self.sandbox.run(["verify", "--read-data"]).ok();
+            self.sandbox
+                .run([&["verify", "--read-data"], self.named].concat())
+                .ok();
         }
         cuts
     }
@@ -126,6 +166,55 @@ fn at_every_step_of_an_expire() {
         n: cuts,
         bad: 0,
         of: "backups lost that had to stay, or repositories that restic finds fault with",
+    });
+}
+
+#[test]
+fn at_every_step_of_a_copy() {
+    if !can_cut_power() {
+        return;
+    }
+    let scene = Scene::of_a_copy("power_copy", 3);
+    let cuts = scene.cut_at_each_step(&["copy"], 3, |run| {
+        let there = if run.code == 0 { 3 } else { 1 };
+        scene.ids[..there].to_vec()
+    });
+    tell(&Finding {
+        group: "Power cut",
+        what: "lifeboat copy, at every step that makes something durable in the copy, and after its last word",
+        n: cuts,
+        bad: 0,
+        of: "backups lost that had been copied, or repositories that restic finds fault with",
+    });
+}
+
+/// The passphrase file is on the same disk: whatever the cut leaves of the two, the one has to open the other.
+#[test]
+fn at_every_step_of_a_key_rotation() {
+    if !can_cut_power() {
+        return;
+    }
+    let scene = Scene::new("power_rotate", 1);
+    let (named, real) = (
+        scene.sandbox.password_file(),
+        scene.sandbox.repository().join("passphrase"),
+    );
+    fs::copy(&named, &real).unwrap();
+    set_mode(&real, 0o600);
+    fs::remove_file(&named).unwrap();
+    std::os::unix::fs::symlink(&real, &named).unwrap();
+    let cuts = scene.cut_at_each_step(&["key", "rotate"], 3, |run| {
+        let passphrase = fs::read_to_string(&named).unwrap();
+        // An acknowledged rotation is one: the old passphrase may be known to somebody.
+        assert!(run.code != 0 || passphrase.trim() != PASSPHRASE, "{run}");
+        scene.ids.clone()
+    });
+    tell(&Finding {
+        group: "Power cut",
+        what: "lifeboat key rotate, at every step that makes something durable, and after its last word",
+        n: cuts,
+        bad: 0,
+        of: "passphrase files that do not open the repository, old ones that came back, or repositories that restic finds fault with",
     });
 }
 

@@ -310,7 +310,8 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that is below it.
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in entries(from) {
         let target = to.join(entry.file_name().expect("a name"));
