@@ -16,6 +16,7 @@ use lifeboat_testkit::TestServer;
 use support::report::{Finding, tell};
 use support::running::Run;
 use support::sql::{Fingerprint, Restored, assert_same, databases, fingerprint};
+use support::strace::some_of;
 use support::{Sandbox, app_database, data, files};
 
 /// Two backups, and which files each of them brought.
@@ -203,6 +204,78 @@ fn a_file_that_is_gone() {
         }
     }
     repository.sandbox.run(["verify", "--read-data"]).ok();
+    let count = |of: &str| {
+        let files = repository.files.iter();
+        files
+            .filter(|file| sort(&repository.sandbox, file) == of)
+            .count()
+    };
+    let snapshots = count("snapshots");
+    tell(&Finding {
+        group: "Damage",
+        what: "every pack, index, key and the config deleted",
+        n: repository.files.len() - snapshots,
+        bad: 0,
+        of: "not found by `lifeboat verify --read-data`, or a pack or the backups not named",
+    });
+    tell(&Finding {
+        group: "Damage",
+        what: "every snapshot file deleted",
+        n: snapshots,
+        bad: snapshots,
+        of: "not found by `lifeboat verify --read-data`: nothing else in a repository tells that there was one; without the newest the age tells",
+    });
+}
+
+/// Two files of a class change places: each is whole, and under the wrong name.
+#[test]
+fn two_files_that_were_swapped() {
+    let repository = repository("swap");
+    let sandbox = &repository.sandbox;
+    let other = sandbox.root().join("other-passphrase");
+    let other = other.to_str().unwrap();
+    sandbox.run(["key", "add", "--generate", other]).ok();
+    let mut swaps = 0;
+    for class in ["data", "index", "snapshots", "keys"] {
+        let all = files(&sandbox.repository().join(class));
+        let pairs: Vec<_> = (0..all.len())
+            .flat_map(|first| (first + 1..all.len()).map(move |second| (first, second)))
+            .collect();
+        assert!(!pairs.is_empty(), "{class}");
+        for number in some_of(pairs.len(), 2) {
+            let (first, second) = pairs[number - 1];
+            let both = [&all[first], &all[second]];
+            let swap = || {
+                let aside = sandbox.root().join("aside");
+                fs::rename(both[0], &aside).unwrap();
+                fs::rename(both[1], both[0]).unwrap();
+                fs::rename(&aside, both[1]).unwrap();
+            };
+            swap();
+            let run = sandbox.run(["verify", "--all"]);
+            swap();
+            let said = format!("{}{}", run.stdout, run.stderr);
+            assert_ne!(run.code, 0, "{both:?}\n{run}");
+            for file in both {
+                assert!(said.contains(&name(file)[..8]), "{}\n{run}", file.display());
+                let affected = &repository.ids[usize::from(repository.later.contains(file))];
+                assert!(
+                    !["data", "index"].contains(&class) || said.contains(&affected[..8]),
+                    "{affected} is affected by {}\n{run}",
+                    file.display()
+                );
+            }
+            swaps += 1;
+        }
+    }
+    sandbox.run(["verify", "--all"]).ok();
+    tell(&Finding {
+        group: "Damage",
+        what: "every two packs, indexes, snapshots and keys swapped",
+        n: swaps,
+        bad: 0,
+        of: "not found by `lifeboat verify --all`, or a file or the backups not named",
+    });
 }
 
 #[test]

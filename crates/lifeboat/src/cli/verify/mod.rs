@@ -146,6 +146,12 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
             let failure = Failure::from(error);
             if failure.exit == Exit::BadData {
                 app.out.data(&format!("BAD: {}", failure.fact));
+                // Where no backup is readable, the first of them was told; the others are as lost.
+                let (_, damaged) = repository.snapshots().unwrap_or_default();
+                let damaged = damaged.iter().map(ToString::to_string);
+                for other in damaged.filter(|other| *other != failure.fact) {
+                    app.out.warn(&other);
+                }
             }
             return Err(failure);
         }
