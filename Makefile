@@ -30,7 +30,7 @@ torture: setup
 	rm -f $(abspath $(TARGET))/torture.jsonl
 	LIFEBOAT_TORTURE=1 LIFEBOAT_TORTURE_REPORT=$(abspath $(TARGET))/torture.jsonl cargo test --locked --package lifeboat \
 	    --test power_cut --test expire --test interrupted_backup --test keys --test copy --test damage \
-	    --test eight_at_once --test repair
+	    --test eight_at_once --test bad_network --test others --test repair
 	cargo xtask reliability $(abspath $(TARGET))/torture.jsonl
 
 test-matrix:

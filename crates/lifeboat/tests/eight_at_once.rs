@@ -47,7 +47,7 @@ fn ended_well(run: Run) -> Run {
 
 #[test]
 fn eight_processes_at_once() {
-    let rounds = if is_torture() { 30 } else { 3 };
+    let rounds = if is_torture() { 30 } else { 2 };
     let databases = [app_database("eight_a"), app_database("eight_b")];
     let world = World::new(&databases[0].url(), &a_folder("disk"));
     world.run(&["init"]).ok();

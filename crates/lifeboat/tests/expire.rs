@@ -372,7 +372,7 @@ fn a_full_disk() {
     }
     let filler = sandbox.repository().join("filler");
     let fill = format!("cat /dev/zero > {} 2>/dev/null; true", filler.display());
-    inside(&sandbox, &["sh", "-c", &fill]);
+    sandbox.inside(&["sh", "-c", &fill]).ok();
     sandbox.run(["backup"]).fails(1).says("space");
     let before = free(&sandbox);
     // The last backup failed, for the want of the very room: nothing may go, and there is none for a lock.
@@ -393,22 +393,12 @@ fn a_full_disk() {
     assert_eq!(check.code, 0, "{check}");
     assert_eq!(sandbox.restic_snapshots().len(), 3);
     sandbox.backup();
-    inside(&sandbox, &["rm", filler.to_str().unwrap()]);
+    sandbox.inside(&["rm", filler.to_str().unwrap()]).ok();
     assert_eq!(sandbox.restic_is_content().len(), 4);
-}
-
-fn inside(sandbox: &Sandbox, words: &[&str]) -> String {
-    let mut all = sandbox.prefix.clone();
-    all.extend(words.iter().map(Into::into));
-    let mut command = sandbox.tool(&all[0]);
-    command.args(&all[1..]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{words:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn free(sandbox: &Sandbox) -> u64 {
     let path = sandbox.repository();
-    let blocks = inside(sandbox, &["stat", "-f", "-c", "%a", path.to_str().unwrap()]);
-    blocks.trim().parse().unwrap()
+    let blocks = sandbox.inside(&["stat", "-f", "-c", "%a", path.to_str().unwrap()]);
+    blocks.ok().stdout.trim().parse().unwrap()
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::Sandbox;
 use super::processes::wait_for;
+use super::{Run, Sandbox};
 
 /// A small disk, mounted where nobody else sees it: in a mount namespace of its own, held open by a shell.
 #[derive(Debug)]
@@ -61,6 +61,17 @@ impl SmallDisk {
                 .unwrap()
                 .success()
         );
+    }
+}
+
+impl Sandbox {
+    /// Runs any program where the small disk is seen.
+    pub fn inside(&self, words: &[&str]) -> Run {
+        let mut all = self.prefix.clone();
+        all.extend(words.iter().map(Into::into));
+        let mut command = self.tool(&all[0]);
+        command.args(&all[1..]);
+        self.finish(command)
     }
 }
 
