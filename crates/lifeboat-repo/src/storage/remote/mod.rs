@@ -145,8 +145,8 @@ impl RemoteStorage {
         StorageError::new(kind, action, file, self.location(), cause)
     }
 
-    /// Tries until it succeeds, fails for good, or has been tried for long enough. `attempt` is told whether an
-    /// earlier try failed in a way that leaves open whether it took effect.
+    /// Tries until it succeeds, fails for good, or has been tried for long enough. `attempt` is told whether
+    /// there was an earlier try, which may have taken effect.
     fn try_long_enough<T>(
         &self,
         is_change: bool,

@@ -109,9 +109,11 @@ fn meaning(status: u16, code: Option<&str>) -> (StorageErrorKind, bool) {
         Some("NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect") => {
             return (Kind::NoSuchPlace, false);
         }
-        Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" | "EntityTooLarge") => {
+        Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage") => {
             return (Kind::NoSpace, false);
         }
+        // What arrived is not what was sent, which a bad cable or proxy does.
+        Some("BadDigest" | "IncompleteBody") => return (Kind::Unreachable, true),
         Some(
             "SlowDown"
             | "InternalError"
@@ -163,6 +165,8 @@ mod tests {
             (503, "SlowDown", Kind::Unreachable, true),
             (500, "InternalError", Kind::Unreachable, true),
             (502, "", Kind::Unreachable, true),
+            (400, "BadDigest", Kind::Unreachable, true),
+            (400, "EntityTooLarge", Kind::Other, false),
             (507, "", Kind::NoSpace, false),
             (501, "NotImplemented", Kind::Other, false),
             (400, "InvalidArgument", Kind::Other, false),
