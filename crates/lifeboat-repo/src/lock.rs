@@ -252,7 +252,8 @@ impl Repository {
         }
     }
 
-    /// Every lock there is, the stale ones too; and for each lock file that can't be read, why.
+    /// Every lock there is, the stale ones too but not those that were released; and for each lock file that can't be
+    /// read, why.
     ///
     /// # Errors
     /// When the storage can't list them.
@@ -358,14 +359,22 @@ impl Locks {
         LockGuard::refreshing(held, refresh_every)
     }
 
-    /// Every lock of the repository, the stale ones too.
     fn list(&self) -> Result<Vec<Result<LockInfo, LockError>>, LockError> {
         let files = self.storage.list(FileKind::Lock)?;
-        Ok(files
+        let mut loaded: Vec<Result<Loaded, LockError>> = files
             .iter()
             .filter_map(|file| self.load(file).transpose())
-            .map(|loaded| loaded.map(|loaded| loaded.info))
-            .collect())
+            .collect();
+        let released: HashSet<String> = loaded
+            .iter()
+            .flatten()
+            .flat_map(|loaded| loaded.released.iter().cloned())
+            .collect();
+        // What releases others is no lock either.
+        let is_lock = |one: &Loaded| one.released.is_empty() && !released.contains(&one.info.name);
+        loaded.retain(|one| one.as_ref().map_or(true, is_lock));
+        let infos = loaded.into_iter().map(|one| one.map(|one| one.info));
+        Ok(infos.collect())
     }
 
     /// The locks that may matter, and the names of those that were released.

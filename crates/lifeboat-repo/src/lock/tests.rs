@@ -276,8 +276,14 @@ fn who_may_not_delete_says_that_its_locks_count_for_nothing_any_more() {
     guard.verify().unwrap();
     assert_eq!(bench.files(), 2, "the old one and the fresh one");
     held_by(bench.acquire(Exclusive, &here()));
+    assert_eq!(bench.locks.list().unwrap().len(), 2);
     drop(guard);
     assert_eq!(bench.files(), 3, "and the one that releases both");
+    assert_eq!(
+        bench.locks.list().unwrap().len(),
+        0,
+        "none of them is a lock"
+    );
 
     // Nobody waits half an hour, neither those who may not delete nor those who may, who tidy up.
     drop(acquire_appending(&bench, Exclusive).unwrap());
