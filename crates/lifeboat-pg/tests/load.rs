@@ -263,6 +263,9 @@ fn ranges_loaded_in_parallel_are_the_whole() {
         schema: "public".into(),
         name: "t".into(),
     };
+    let zoned = |zone| ReadBack::open(&info(&database.url()), "UTF8", Some(zone), &Arc::default());
+    assert!(zoned("Europe/Vienna").unwrap().knows_the_zone());
+    assert!(!zoned("Atlantis/Old_Town").unwrap().knows_the_zone());
     let mut reader = ReadBack::open(&info(&database.url()), "UTF8", None, &Arc::default()).unwrap();
     let columns = ["id".to_owned(), "text".to_owned()];
     let counted: RowCensus = reader

@@ -225,15 +225,21 @@ fn list_large_objects(
     Ok(objects)
 }
 
-/// Reads every restored table back and counts it.
+/// Reads every restored table back and counts it. What a difference may come from besides goes into `notes`.
 pub(super) fn read_back(
     plan: &RestorePlan,
     request: &RestoreRequest,
+    notes: &mut Vec<String>,
 ) -> Result<(Vec<TableComparison>, Option<TableComparison>), RestoreError> {
     let encoding = &plan.manifest.server.encoding;
     let zone = plan.manifest.row_time_zone.as_deref();
     let open = || ReadBack::open(&plan.target.conninfo, encoding, zone, &request.interrupt);
     let mut planner = open()?;
+    if let Some(zone) = zone.filter(|_| !planner.knows_the_zone()) {
+        notes.push(format!(
+            "the time zone {zone} that the dump was written in is unknown to this server: tables with timestamps compare as different"
+        ));
+    }
     let mut work = Vec::new();
     for (index, record) in plan.tables.iter().enumerate() {
         let name = table_name(record);

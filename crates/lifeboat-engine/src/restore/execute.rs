@@ -197,7 +197,7 @@ impl Run<'_> {
         }
         if self.request.read_back && what != What::SchemaOnly {
             (tables, large_objects) = self.stage(stages, Stage::Compare, |run| {
-                data::read_back(run.plan, run.request)
+                data::read_back(run.plan, run.request, &mut run.notes)
             })?;
         }
         Ok(Comparison {

@@ -8,7 +8,7 @@ use super::LoadError;
 use crate::census::RowCensus;
 use crate::conninfo::ConnInfo;
 use crate::dump::{CopyFailure, RowRange, TableName, copy_to_sql, read_large_objects, settings};
-use crate::wire::{ConnectOptions, Connection, CopyOutError, PgError, quote_literal};
+use crate::wire::{ConnectOptions, Connection, CopyOutError, PgError, SqlState, quote_literal};
 
 /// A session that reads restored tables the way a dump reads them. One per thread.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct ReadBack {
     connection: Connection,
     encoding: String,
     server_major: u32,
+    knows_the_zone: bool,
 }
 
 impl ReadBack {
@@ -43,10 +44,14 @@ impl ReadBack {
         let version: u32 = rows.value("version")?.parse().unwrap_or(0);
         let server_major = version / 10_000;
         settings::apply(&mut connection, server_major)?;
+        let mut knows_the_zone = true;
         if let Some(zone) = time_zone {
             match connection.execute(&format!("SET timezone = {}", quote_literal(zone))) {
+                Ok(_) => {}
                 // A server that does not know the zone can still be compared, but for its timestamps.
-                Ok(_) | Err(PgError::Server(_)) => {}
+                Err(error) if error.sqlstate() == Some(SqlState::INVALID_PARAMETER_VALUE) => {
+                    knows_the_zone = false;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -54,7 +59,15 @@ impl ReadBack {
             connection,
             encoding: encoding.to_owned(),
             server_major,
+            knows_the_zone,
         })
+    }
+
+    /// Whether the server knows the time zone that was asked for. Where not, rows with timestamps read differently
+    /// from how they were written, with nothing wrong with them.
+    #[must_use]
+    pub const fn knows_the_zone(&self) -> bool {
+        self.knows_the_zone
     }
 
     /// Pieces of a table that can be read side by side; one for a table that cannot be cut.

@@ -20,6 +20,8 @@ impl SqlState {
     pub const UNKNOWN_DATABASE: &'static str = "3D000";
     /// `insufficient_privilege`.
     pub const INSUFFICIENT_PRIVILEGE: &'static str = "42501";
+    /// A setting that does not take this value.
+    pub const INVALID_PARAMETER_VALUE: &'static str = "22023";
     /// `undefined_table`.
     pub const UNDEFINED_TABLE: &'static str = "42P01";
     /// `cannot_connect_now`: starting up or shutting down.
