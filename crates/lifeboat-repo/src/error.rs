@@ -50,6 +50,9 @@ pub enum RepositoryError {
         location: String,
         /// What is wrong with it.
         what: String,
+        /// Whether that may be the key's fault: what an interrupted `init` left is a key that a password opens, and
+        /// that opens no config.
+        may_be_the_key: bool,
     },
     /// A repository in another version of restic's format than 2.
     #[error("the repository at {location} has version {found} of the format, not 2")]
@@ -200,14 +203,18 @@ impl RepositoryError {
         }
     }
 
-    /// Whether this says that a password opens no key, and not that it could not be tried.
+    /// Whether this says that a password opens no key of the repository, as far as its keys are undamaged, and not
+    /// that it could not be tried.
     #[must_use]
     pub fn means_no_key(&self) -> bool {
         matches!(
             self,
             Self::WrongPassword { .. }
                 | Self::DamagedKey { .. }
-                | Self::DamagedConfig { .. }
+                | Self::DamagedConfig {
+                    may_be_the_key: true,
+                    ..
+                }
                 | Self::NoKey { .. }
         )
     }

@@ -159,6 +159,7 @@ impl Repository {
         let json = unpacked::decode(FileKind::Config, sealed, &Sealer::new(&master))
             .map_err(|error| unopened(error.to_string()))?;
         let config: Config =
+            may_be_the_key: true,
             serde_json::from_slice(&json).map_err(|error| unopened(error.to_string()))?;
         if config.id != self.id() {
             return Err(damaged("it opens another repository".to_owned()));

@@ -181,6 +181,7 @@ impl Repository {
         let damaged = |what: &dyn ToString| RepositoryError::DamagedConfig {
             location: location.clone(),
             what: what.to_string(),
+            may_be_the_key: false,
         };
         let sealed = match read_bounded(storage.as_ref(), FileKind::Config, CONFIG) {
             Err(RepositoryError::Damaged { what, .. }) => return Err(damaged(&what)),
@@ -193,7 +194,11 @@ impl Repository {
             match unpacked::decode(FileKind::Config, sealed.clone(), &sealer) {
                 Ok(json) => Some((master, sealer, json)),
                 Err(error) => {
-                    unopened = Some(damaged(&error));
+                    unopened = Some(RepositoryError::DamagedConfig {
+                        location: location.clone(),
+                        what: error.to_string(),
+                        may_be_the_key: true,
+                    });
                     None
                 }
             }

@@ -362,4 +362,21 @@ fn a_key_that_an_interrupted_init_left_is_no_obstacle() {
         matches!(error, RepositoryError::DamagedConfig { .. }),
         "{error}"
     );
+    // The key that is left opens nothing, so it counts as none; a config that cannot be one says nothing of keys.
+    assert!(error.means_no_key());
+    storage
+        .delete(FileKind::Config, crate::repository::CONFIG)
+        .unwrap();
+    storage
+        .write(
+            FileKind::Config,
+            crate::repository::CONFIG,
+            &vec![0; 2 << 20],
+        )
+        .unwrap();
+    let error = Repository::open(Arc::clone(storage), &password()).unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::DamagedConfig { .. }) && !error.means_no_key(),
+        "{error}"
+    );
 }
