@@ -294,7 +294,7 @@ impl Repository {
     }
 
     /// The snapshot whose identity is, or begins with, `prefix`; else the one whose first identity does, which it
-    /// had before its tags were changed.
+    /// had before its tags were changed: the newest of them, should a change have been cut off or come twice.
     ///
     /// # Errors
     /// `UnknownId` with the nearest one, `AmbiguousId`, or `Damaged`.
@@ -310,10 +310,12 @@ impl Repository {
             Err(error) => return Err(error),
         };
         let (snapshots, _) = self.snapshots()?;
-        let first: Vec<SnapshotId> = snapshots.iter().filter_map(|one| one.original).collect();
+        let mut first: Vec<SnapshotId> = snapshots.iter().filter_map(|one| one.original).collect();
+        first.sort();
+        first.dedup();
         match choose(prefix, &first) {
             Ok(id) => {
-                let found = snapshots.into_iter().find(|one| one.original == Some(id));
+                let found = snapshots.into_iter().rfind(|one| one.original == Some(id));
                 found.ok_or(unknown)
             }
             Err(error @ RepositoryError::AmbiguousId { .. }) => Err(error),

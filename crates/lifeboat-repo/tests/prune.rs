@@ -648,6 +648,25 @@ fn the_first_identity_still_finds_it() {
     let found = repository.find_snapshot(&snapshots[0].id.short()).unwrap();
     assert_eq!(found, again);
     assert!(repository.find_snapshot(&held.id.to_string()).is_err());
+    // A change of tags that was cut off leaves two of the same first identity: that is no ambiguity.
+    let sealed = storage
+        .read(FileKind::Snapshot, &again.id.to_string())
+        .unwrap();
+    let lock = repository
+        .lock(LockMode::Exclusive, &this_process(), clock())
+        .unwrap();
+    let other = repository
+        .retag(&again, vec!["other".to_owned()], &lock)
+        .unwrap();
+    drop(lock);
+    storage
+        .write(FileKind::Snapshot, &again.id.to_string(), &sealed)
+        .unwrap();
+    let found = repository.find_snapshot(&snapshots[0].id.short()).unwrap();
+    assert!([&again, &other].contains(&&found));
+    storage
+        .delete(FileKind::Snapshot, &other.id.to_string())
+        .unwrap();
     assert_eq!(repository.snapshots().unwrap().0.len(), 2);
     let restic = hand_to_restic(&storage);
     restic.check_is_clean();
