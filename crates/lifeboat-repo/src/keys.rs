@@ -9,7 +9,7 @@ use crate::error::RepositoryError;
 use crate::id::KeyId;
 use crate::key::{self, KeyError, KeyOrigin, ScryptParams};
 use crate::lock::LockGuard;
-use crate::repository::{CONFIG, Repository, read_bounded};
+use crate::repository::{CONFIG, Repository, read_bounded, read_listed};
 use crate::seal::Sealer;
 use crate::storage::{FileKind, Storage, StorageErrorKind};
 use crate::unpacked;
@@ -58,21 +58,25 @@ impl Repository {
     pub fn keys(&self) -> Result<Vec<KeyInfo>, RepositoryError> {
         let mut keys = Vec::new();
         for file in self.storage().list(FileKind::Key)? {
-            let (is_in_use, origin) =
-                match read_bounded(self.storage().as_ref(), FileKind::Key, &file.name) {
-                    Ok(content) => (
-                        KeyId::of(&content) == self.key_id(),
-                        key::origin(&content).map_err(|error| error.to_string()),
-                    ),
-                    Err(RepositoryError::Damaged { what, .. }) => (false, Err(what)),
-                    // Removed since the listing: then it is no key any more.
-                    Err(RepositoryError::Storage(error))
-                        if error.kind() == StorageErrorKind::NotFound =>
-                    {
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+            let (is_in_use, origin) = match read_listed(
+                self.storage().as_ref(),
+                FileKind::Key,
+                &file.name,
+                file.size_bytes,
+            ) {
+                Ok(content) => (
+                    KeyId::of(&content) == self.key_id(),
+                    key::origin(&content).map_err(|error| error.to_string()),
+                ),
+                Err(RepositoryError::Damaged { what, .. }) => (false, Err(what)),
+                // Removed since the listing: then it is no key any more.
+                Err(RepositoryError::Storage(error))
+                    if error.kind() == StorageErrorKind::NotFound =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             keys.push(KeyInfo {
                 name: file.name,
                 is_in_use,
@@ -155,11 +159,11 @@ impl Repository {
         let unopened = |what: String| RepositoryError::DamagedConfig {
             location: storage.location(),
             what,
+            may_be_the_key: true,
         };
         let json = unpacked::decode(FileKind::Config, sealed, &Sealer::new(&master))
             .map_err(|error| unopened(error.to_string()))?;
         let config: Config =
-            may_be_the_key: true,
             serde_json::from_slice(&json).map_err(|error| unopened(error.to_string()))?;
         if config.id != self.id() {
             return Err(damaged("it opens another repository".to_owned()));

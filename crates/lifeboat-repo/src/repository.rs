@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, Storage, StorageErrorKind};
 use crate::unpacked;
 use choose::choose;
-pub(crate) use files::read_bounded;
+pub(crate) use files::{read_bounded, read_listed};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -342,7 +342,7 @@ fn find_key<T>(
     let mut damaged = None;
     let none = files.is_empty();
     for file in files {
-        let content = match read_bounded(storage, FileKind::Key, &file.name) {
+        let content = match read_listed(storage, FileKind::Key, &file.name, file.size_bytes) {
             Ok(content) => content,
             Err(RepositoryError::Damaged { what, .. }) => {
                 damaged = Some(RepositoryError::DamagedKey {

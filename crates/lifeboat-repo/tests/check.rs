@@ -433,6 +433,8 @@ fn snapshots_are_listed_whole_or_not_at_all() {
     let repository = open(Arc::new(storage.clone())).unwrap();
     storage.heal();
     assert_eq!(repository.snapshots().unwrap().0.len(), 3);
+    // A listing, and one question for each.
+    assert_eq!(storage.count(Calls::All), 4);
     for after in 0..storage.count(Calls::All) {
         for (kind, is_about_the_file) in [
             (StorageErrorKind::Other, true),

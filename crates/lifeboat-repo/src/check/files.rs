@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::{CheckScope, Context, Problem};
 use crate::error::RepositoryError;
 use crate::index::{Index, IndexBuilder};
-use crate::repository::CONFIG;
+use crate::repository::{CONFIG, read_bounded, read_listed};
 use crate::snapshot::Snapshot;
 use crate::storage::{FileKind, StorageErrorKind};
 use crate::unpacked;
@@ -91,7 +91,8 @@ pub(super) fn others(context: Context<'_>, scope: CheckScope<'_>) -> Result<(), 
 /// The config has no hash for a name, but it has an authentication code. It opened when the repository did,
 /// which may have been a while ago.
 fn config(context: Context<'_>) -> Result<(), RepositoryError> {
-    let result = read(context, FileKind::Config, CONFIG).and_then(|sealed| {
+    let storage = context.repository.storage().as_ref();
+    let result = read_bounded(storage, FileKind::Config, CONFIG).and_then(|sealed| {
         unpacked::decode(FileKind::Config, sealed, context.repository.sealer())
             .map_err(|error| RepositoryError::damaged(FileKind::Config, CONFIG, error))
     });
@@ -101,8 +102,9 @@ fn config(context: Context<'_>) -> Result<(), RepositoryError> {
 }
 
 fn named_by_content(context: Context<'_>, kind: FileKind) -> Result<(), RepositoryError> {
-    for file in context.repository.storage().list(kind)? {
-        match read(context, kind, &file.name) {
+    let storage = context.repository.storage().as_ref();
+    for file in storage.list(kind)? {
+        match read_listed(storage, kind, &file.name, file.size_bytes) {
             Err(error) => add_unless_gone(context, kind, &file.name, error)?,
             Ok(content) if hex::encode(Sha256::digest(&content)) == file.name => {}
             Ok(_) => {
@@ -114,19 +116,6 @@ fn named_by_content(context: Context<'_>, kind: FileKind) -> Result<(), Reposito
         }
     }
     Ok(())
-}
-
-fn read(context: Context<'_>, kind: FileKind, name: &str) -> Result<Vec<u8>, RepositoryError> {
-    let storage = context.repository.storage();
-    let limit = unpacked::most_plain_bytes(kind);
-    if storage.size(kind, name)? > limit {
-        return Err(RepositoryError::damaged(
-            kind,
-            name,
-            format_args!("it is longer than {limit} bytes"),
-        ));
-    }
-    Ok(storage.read(kind, name)?)
 }
 
 /// A file that was listed and is gone when read was removed by someone who may: a lock was released, or an

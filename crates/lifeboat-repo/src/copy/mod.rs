@@ -274,18 +274,14 @@ impl Repository {
     ) -> Result<SnapshotId, RepositoryError> {
         let destination = output.destination;
         let name = snapshot.id.to_string();
+        let content = read_bounded(self.storage().as_ref(), FileKind::Snapshot, &name)?;
         // Hashed against its name, and opened: what arrives is what was written once.
-        let json = self.load_file(FileKind::Snapshot, &name)?;
+        let json = self.open_file(FileKind::Snapshot, &name, content.clone())?;
         if !self.shares_keys_with(destination) {
             let json = with_original(&json, snapshot)?;
             let (hash, size) = destination.store_file(FileKind::Snapshot, &json)?;
             output.count_bytes(size);
             return Ok(SnapshotId::from_bytes(hash));
-        }
-        let content = read_bounded(self.storage().as_ref(), FileKind::Snapshot, &name)?;
-        if SnapshotId::of(&content) != snapshot.id {
-            let what = "its content does not match its name";
-            return Err(RepositoryError::damaged(FileKind::Snapshot, name, what));
         }
         match destination
             .storage()

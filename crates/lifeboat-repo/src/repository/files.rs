@@ -5,7 +5,7 @@ use crate::id::IndexId;
 use crate::index::{Index, IndexBuilder};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use crate::storage::{FileEntry, FileKind, Storage, StorageErrorKind};
+use crate::storage::{FileKind, Storage, StorageErrorKind};
 use crate::unpacked;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +65,9 @@ impl Repository {
         let next = AtomicUsize::new(0);
         let fetch = || {
             let file = files.get(next.fetch_add(1, Ordering::Relaxed))?;
-            Some((file.name.as_str(), self.load_listed(kind, file)))
+            let content = read_listed(self.storage().as_ref(), kind, &file.name, file.size_bytes);
+            let json = content.and_then(|content| self.open_file(kind, &file.name, content));
+            Some((file.name.as_str(), json))
         };
         // Holds as many documents as there are threads: a slow taker does not fill memory.
         let (done, arrived) = sync_channel(threads.max(1));
@@ -91,18 +93,11 @@ impl Repository {
     /// The JSON in a snapshot or index file, after its content was hashed against its name.
     pub(crate) fn load_file(&self, kind: FileKind, name: &str) -> Result<Vec<u8>, RepositoryError> {
         let content = read_bounded(self.storage().as_ref(), kind, name)?;
-        self.decode_file(kind, name, content)
+        self.open_file(kind, name, content)
     }
 
-    /// As [`Repository::load_file`]. Its size is known from the listing: asking for that of each of a month's files
-    /// would be as many requests again.
-    fn load_listed(&self, kind: FileKind, file: &FileEntry) -> Result<Vec<u8>, RepositoryError> {
-        require_bounded(kind, &file.name, file.size_bytes)?;
-        let content = self.storage().read(kind, &file.name)?;
-        self.decode_file(kind, &file.name, content)
-    }
-
-    fn decode_file(
+    /// As [`Repository::load_file`], of a content that was read.
+    pub(crate) fn open_file(
         &self,
         kind: FileKind,
         name: &str,
@@ -170,15 +165,21 @@ pub(crate) fn read_bounded(
     kind: FileKind,
     name: &str,
 ) -> Result<Vec<u8>, RepositoryError> {
-    require_bounded(kind, name, storage.size(kind, name)?)?;
-    Ok(storage.read(kind, name)?)
+    let size_bytes = storage.size(kind, name)?;
+    read_listed(storage, kind, name, size_bytes)
 }
 
-fn require_bounded(kind: FileKind, name: &str, size_bytes: u64) -> Result<(), RepositoryError> {
+/// As [`read_bounded`], where a listing told the size: one question less for each of hundreds of small files.
+pub(crate) fn read_listed(
+    storage: &dyn Storage,
+    kind: FileKind,
+    name: &str,
+    size_bytes: u64,
+) -> Result<Vec<u8>, RepositoryError> {
     let limit = unpacked::most_plain_bytes(kind);
     if size_bytes > limit {
         let what = format_args!("it is longer than {limit} bytes");
         return Err(RepositoryError::damaged(kind, name, what));
     }
-    Ok(())
+    Ok(storage.read(kind, name)?)
 }
