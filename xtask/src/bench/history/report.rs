@@ -159,8 +159,8 @@ impl History {
             page,
             "\n### One hour's worth is copied\nBytes of an hour, on average over {} hours. \"New\" is what the hour's backup added to \
              the primary. \"Sent\" is what a folder grew by, or what went to the server over a wire that counts: \
-             requests, signatures and all. \"Received\" is what came back over that wire, mostly the index, listings \
-             and snapshot files of the destination, which are read to know what it lacks.\n\n\
+             requests, signatures and all. \"Received\" is what came back over that wire, mostly listings and \
+             what is new in the destination's index: read to know what it lacks.\n\n\
              | to | seconds | of processors | new | sent | more than new | received | peak memory | all {} at first |\n\
              |---|---|---|---|---|---|---|---|---|\n",
             self.more, self.hours
