@@ -61,6 +61,9 @@ _lifeboat() {
             lifeboat,recovery-kit)
                 cmd="lifeboat__subcmd__recovery__subcmd__kit"
                 ;;
+            lifeboat,repair)
+                cmd="lifeboat__subcmd__repair"
+                ;;
             lifeboat,restore)
                 cmd="lifeboat__subcmd__restore"
                 ;;
@@ -101,7 +104,7 @@ _lifeboat() {
 
     case "${cmd}" in
         lifeboat)
-            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export import expire copy hold unhold key recovery-kit status demo completions man"
+            opts="-q -v -h -V --config --json --quiet --verbose --help --version init check backup list show verify restore drill export import expire copy repair hold unhold key recovery-kit status demo completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -710,6 +713,40 @@ _lifeboat() {
                     return 0
                     ;;
                 --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        lifeboat__subcmd__repair)
+            opts="-n -q -v -h --from --alone --dry-run --trust-journal --yes --repository --retry-lock --config --json --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --yes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry-lock)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -42,6 +42,7 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "import" -d 'Bring dumps of pg_dump -Fc into the repository, with their own dates'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply the retention policy, then remove the data that no backup needs'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "copy" -d 'Bring every other repository up to date with the backups it lacks'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "repair" -d 'Put right what is damaged, with good copies from other repositories; name what is lost'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "unhold" -d 'Let a held backup expire again'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "key" -d 'List, add, remove or rotate the passphrases that open the repository'
@@ -178,6 +179,18 @@ complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -l json -d 'Prin
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s q -l quiet -d 'Say only what went wrong'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s v -l verbose -d 'Say more'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand copy" -s h -l help -d 'Print help'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l from -d 'Take good copies from this repository: a configured name, or a location with the same passphrase. May be given several times (default: every other configured repository)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l yes -d 'Give up what is lost in the repository of this name, without asking' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l repository -d 'The repository, when several are configured (default: the first one)' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l retry-lock -d 'Wait this long for others that work on the repository before giving up with exit code 11' -r
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l config -d 'Read this configuration file' -r -F
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l alone -d 'Ask no other repository'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -s n -l dry-run -d 'Only show what is damaged, and what would be done'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l trust-journal -d 'Do not read again what the journal remembers as read, and good, within `verify.max_proof_age`'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -l json -d 'Print one JSON object; progress becomes JSON lines on standard error'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -s q -l quiet -d 'Say only what went wrong'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -s v -l verbose -d 'Say more'
+complete -c lifeboat -n "__fish_lifeboat_using_subcommand repair" -s h -l help -d 'Print help'
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l reason -d 'Why it must not expire' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l database -d 'The database, when several are configured' -r
 complete -c lifeboat -n "__fish_lifeboat_using_subcommand hold" -l repository -d 'The repository, when several are configured (default: the first one)' -r

@@ -13,6 +13,8 @@ use lifeboat_repo::lock::LockMode;
 use lifeboat_repo::repair::{Decision, RepairDone};
 use lifeboat_repo::storage::{AppendOnly, FileKind};
 use lifeboat_repo::{RepositoryError, SnapshotId};
+use lifeboat_testkit::remote::{S3Server, SshServer};
+use support::remote::{s3, s3_at, sftp};
 use support::repair::{
     PACK_BYTES, clone_of, damage, damages, elsewhere, everything, files, give_up, holder, hour,
     mend, prune, readable, repair, restic_is_content, ruin, three_hours,
@@ -360,5 +362,27 @@ fn a_backup_meanwhile_is_looked_after() {
         let done = report.done.unwrap();
         assert!(done.is_whole(), "{pack:?} {done:?}");
         assert_eq!(check(&broken, true).findings, []);
+    }
+}
+
+/// Damaged in a real bucket or behind a real sshd, with the good copies in the other one.
+#[test]
+fn on_other_machines() {
+    let pristine = three_hours();
+    let good = readable(&pristine);
+    let server = S3Server::shared();
+    let bucket = s3(&s3_at(&server.endpoint(), &server.bucket(), "repair"));
+    let behind_ssh = sftp(SshServer::shared(), "repair");
+    for storage in [&bucket, &behind_ssh] {
+        support::copy(&**pristine.storage(), &**storage);
+    }
+    let here = support::open(bucket).unwrap();
+    let there = support::open(behind_ssh).unwrap();
+    for (broken, source) in [(&here, &there), (&there, &here)] {
+        ruin(broken);
+        let (plan, done) = mend(broken, &[source]);
+        assert!(done.is_whole(), "{plan:?} {done:?}");
+        assert!(readable(broken) == good);
+        assert_eq!(check(broken, true).findings, []);
     }
 }

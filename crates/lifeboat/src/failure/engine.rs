@@ -258,6 +258,7 @@ fn refusal(error: &RestoreError) -> Failure {
         RestoreError::Standby { .. } => failure.hint("use the primary, or another server with `--server URL`"),
         RestoreError::BackupDamaged { .. } => failure
             .hint("`lifeboat repair` mends it with good copies from other repositories, and names what is lost")
+            .hint("`lifeboat show ID` tells what a backup has lost for good; `--table SCHEMA.TABLE` restores the rest")
             .hint("`lifeboat list` shows the other backups"),
         _ => failure,
     }
