@@ -286,10 +286,7 @@ fn facts(report: &RepairReport, done: &RepairDone) -> Vec<(&'static str, String)
     if done.packs_brought > 0 {
         facts.push((
             "brought",
-            format!(
-                "{}, as it was elsewhere",
-                human::plural(done.packs_brought, "pack")
-            ),
+            format!("{}, whole", human::plural(done.packs_brought, "pack")),
         ));
     }
     if !chunks.is_empty() {
