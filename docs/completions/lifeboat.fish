@@ -42,7 +42,7 @@ complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "export" -d 'Write
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "import" -d 'Bring dumps of pg_dump -Fc into the repository, with their own dates'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "expire" -d 'Apply the retention policy, then remove the data that no backup needs'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "copy" -d 'Bring every other repository up to date with the backups it lacks'
-complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "repair" -d 'Put right what is damaged, with good copies from other repositories; name what is lost'
+complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "repair" -d 'Mend what is damaged with good copies from elsewhere; name what is lost'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "hold" -d 'Keep a backup from expiring'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "unhold" -d 'Let a held backup expire again'
 complete -c lifeboat -n "__fish_lifeboat_needs_command" -f -a "key" -d 'List, add, remove or rotate the passphrases that open the repository'

@@ -105,7 +105,7 @@ pub enum Command {
     Expire(expire::ExpireArgs),
     /// Bring every other repository up to date with the backups it lacks.
     Copy(copy::CopyArgs),
-    /// Put right what is damaged, with good copies from other repositories; name what is lost.
+    /// Mend what is damaged with good copies from elsewhere; name what is lost.
     Repair(repair::RepairArgs),
     /// Keep a backup from expiring.
     Hold(hold::HoldArgs),
