@@ -160,7 +160,7 @@ prefix = ["docker", "exec", "-i", "pg"]
     );
     assert_eq!(
         config.verify.max_age.origin.to_string(),
-        "/etc/lifeboat/lifeboat.toml:34"
+        "/etc/lifeboat/lifeboat.toml:36"
     );
     assert_eq!(config.drill.checks.len(), 2);
     assert_eq!(config.drill.checks[0].expect, Expectation::Boolean(true));
