@@ -15,6 +15,7 @@ pub mod check;
 pub mod chunker;
 mod config;
 pub mod copy;
+mod crew;
 mod error;
 pub mod id;
 pub mod index;

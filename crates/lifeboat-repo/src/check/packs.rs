@@ -1,7 +1,6 @@
 //! The packs: their sizes against the index, and with `read_data` every byte of them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::reading::{PackFile, Reading};
 use super::{CheckProgress, CheckReport, Context, Problem};
+use crate::crew;
 use crate::error::RepositoryError;
 use crate::id::{BlobId, PackId};
 use crate::index::Index;
@@ -186,73 +186,16 @@ impl Packs {
             ..CheckProgress::default()
         };
         progress(total);
-        let shared = Shared {
-            next: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-            sum: Mutex::new((total, std::mem::take(report))),
-        };
-        let work = || {
-            let result = shared.work(context, &packs, reading, progress);
-            if result.is_err() {
-                shared.failed.store(true, Ordering::Relaxed);
-            }
-            result
-        };
-        let jobs = context.options.jobs.clamp(1, packs.len().max(1));
-        let result = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..jobs)
-                .map(|_| {
-                    std::thread::Builder::new()
-                        .name("check".to_owned())
-                        .spawn_scoped(scope, work)
-                })
-                .collect();
-            let mut result = work();
-            for other in others {
-                // Without further threads the work is done by this one.
-                let Ok(thread) = other else { continue };
-                let joined = thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                result = result.and(joined);
-            }
-            result
-        });
-        *report = shared
-            .sum
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1;
-        result
-    }
-}
-
-/// What the threads that read packs share.
-struct Shared {
-    next: AtomicUsize,
-    failed: AtomicBool,
-    sum: Mutex<(CheckProgress, CheckReport)>,
-}
-
-impl Shared {
-    fn work(
-        &self,
-        context: Context<'_>,
-        packs: &[&Pack],
-        reading: &dyn Reading,
-        progress: &(dyn Fn(CheckProgress) + Sync),
-    ) -> Result<(), RepositoryError> {
-        let mut reader = PackReader::new(context)?;
-        while let Some(pack) = packs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if self.failed.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+        let sum = Mutex::new((total, std::mem::take(report)));
+        let jobs = context.options.jobs;
+        let hands = || PackReader::new(context);
+        let result = crew::for_each("check", jobs, &packs, hands, |reader, pack| {
             let (blobs, is_good) = reader.check(pack)?;
             if is_good {
                 reading.found_good(&pack.file());
             }
             let now = {
-                let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                 let (now, report) = &mut *sum;
                 let bytes = pack.found_bytes.unwrap_or(0);
                 now.packs_done += 1;
@@ -263,8 +206,10 @@ impl Shared {
                 *now
             };
             progress(now);
-        }
-        Ok(())
+            Ok(())
+        });
+        *report = sum.into_inner().unwrap_or_else(PoisonError::into_inner).1;
+        result
     }
 }
 

@@ -3,6 +3,7 @@
 use super::output::Output;
 use super::plan::{Plan, Task, is_damage};
 use super::{CopyProgress, CopyRequest, encode, stop_if};
+use crate::crew;
 use crate::error::RepositoryError;
 use crate::id::{BlobId, PackId};
 use crate::pack::{self, BlobKind, BlobOpener, PackedBlob};
@@ -13,7 +14,6 @@ use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::storage::FileKind;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the threads share.
@@ -72,67 +72,34 @@ impl<'a> Moving<'a> {
 
     /// Moves these packs; the first error ends it.
     pub(super) fn run(&mut self, tasks: &[Task]) -> Result<(), RepositoryError> {
-        let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        let work = || {
-            let result = self.work(tasks, &next, &failed);
-            if result.is_err() {
-                failed.store(true, Ordering::Relaxed);
-            }
-            result
+        let hands = || {
+            Ok(Hands {
+                opener: BlobOpener::new(self.source.sealer().clone()).map_err(encode)?,
+                fetched: Vec::new(),
+                scratch: Vec::new(),
+            })
         };
-        let jobs = self.request.options.jobs.clamp(1, tasks.len().max(1));
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..jobs)
-                .map(|_| {
-                    std::thread::Builder::new()
-                        .name("copy".to_owned())
-                        .spawn_scoped(scope, work)
-                })
-                .collect();
-            let mut result = work();
-            for other in others {
-                // Without further threads the work is done by this one.
-                let Ok(thread) = other else { continue };
-                let joined = thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                result = result.and(joined);
-            }
-            result
+        let jobs = self.request.options.jobs;
+        crew::for_each("copy", jobs, tasks, hands, |hands, task| {
+            self.carry(task, hands)
         })
     }
 
-    fn work(
-        &self,
-        tasks: &[Task],
-        next: &AtomicUsize,
-        failed: &AtomicBool,
-    ) -> Result<(), RepositoryError> {
-        let mut hands = Hands {
-            opener: BlobOpener::new(self.source.sealer().clone()).map_err(encode)?,
-            fetched: Vec::new(),
-            scratch: Vec::new(),
-        };
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if failed.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            stop_if(&self.request.options.interrupt)?;
-            // Whoever took one of these for stale may be removing what we read, or what we count on.
-            self.request.source_lock.check()?;
-            self.request.destination_lock.check()?;
-            if !(task.is_whole && self.move_whole(task)?) {
-                self.move_blobs(task, &mut hands)?;
-            }
-            let now = {
-                let mut state = self.state();
-                state.progress.packs_done += 1;
-                state.progress.bytes_done += task.bytes;
-                state.progress
-            };
-            (self.request.progress)(now);
+    fn carry(&self, task: &Task, hands: &mut Hands) -> Result<(), RepositoryError> {
+        stop_if(&self.request.options.interrupt)?;
+        // Whoever took one of these for stale may be removing what we read, or what we count on.
+        self.request.source_lock.check()?;
+        self.request.destination_lock.check()?;
+        if !(task.is_whole && self.move_whole(task)?) {
+            self.move_blobs(task, hands)?;
         }
+        let now = {
+            let mut state = self.state();
+            state.progress.packs_done += 1;
+            state.progress.bytes_done += task.bytes;
+            state.progress
+        };
+        (self.request.progress)(now);
         Ok(())
     }
 
