@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
+use super::layout;
 use super::temporary::{self, TemporaryFile};
 use super::{FileEntry, FileKind, Storage, StorageError, StorageErrorKind, is_valid_name};
 
@@ -40,11 +41,13 @@ impl LocalStorage {
         &self.root
     }
 
-    fn folder(&self, kind: FileKind, name: &str) -> PathBuf {
-        match kind {
-            FileKind::Pack => self.root.join("data").join(&name[..2]),
-            other => kind_folder(&self.root, other),
-        }
+    /// The folder of a kind of files; for packs the one that holds their folders.
+    fn kind_folder(&self, kind: FileKind) -> PathBuf {
+        layout::folder(kind).map_or_else(|| self.root.clone(), |folder| self.root.join(folder))
+    }
+
+    fn data_folders(&self) -> impl Iterator<Item = PathBuf> {
+        layout::data_folders().map(|folder| self.root.join(folder))
     }
 
     fn file_path(
@@ -54,7 +57,7 @@ impl LocalStorage {
         name: &str,
     ) -> Result<PathBuf, StorageError> {
         if is_valid_name(kind, name) {
-            return Ok(self.folder(kind, name).join(name));
+            return Ok(self.root.join(layout::path(kind, name)));
         }
         // Also what keeps a name that came out of a file from walking out of the repository.
         Err(StorageError::new(
@@ -130,15 +133,10 @@ impl LocalStorage {
 
     /// Every folder that may hold files, whether it exists or not.
     fn all_folders(&self) -> impl Iterator<Item = PathBuf> {
-        let flat = [
-            FileKind::Config,
-            FileKind::Key,
-            FileKind::Lock,
-            FileKind::Snapshot,
-            FileKind::Index,
-        ];
-        let flat = flat.into_iter().map(|kind| kind_folder(&self.root, kind));
-        flat.chain(data_folders(&self.root))
+        let kinds = [FileKind::Config].into_iter().chain(layout::IN_FOLDERS);
+        let flat = kinds.filter(|kind| *kind != FileKind::Pack);
+        flat.map(|kind| self.kind_folder(kind))
+            .chain(self.data_folders())
     }
 
     /// Makes a folder whose parent exists, and makes its name durable. One that exists is left as it is.
@@ -171,11 +169,11 @@ impl Storage for LocalStorage {
         self.require_root("list")?;
         let mut found = Vec::new();
         if kind == FileKind::Pack {
-            for folder in data_folders(&self.root) {
+            for folder in self.data_folders() {
                 self.list_folder(kind, &folder, &mut found)?;
             }
         } else {
-            self.list_folder(kind, &kind_folder(&self.root, kind), &mut found)?;
+            self.list_folder(kind, &self.kind_folder(kind), &mut found)?;
         }
         Ok(found)
     }
@@ -240,20 +238,20 @@ impl Storage for LocalStorage {
 
     fn write(&self, kind: FileKind, name: &str, content: &[u8]) -> Result<(), StorageError> {
         let path = self.file_path("write", kind, name)?;
-        let folder = self.folder(kind, name);
+        let folder = folder_of(&path);
         let failed = |action| move |error| self.error(action, describe(kind, name), error);
 
         self.require_root("write")?;
         if fs::symlink_metadata(&path).is_ok() {
             return Err(failed("write")(io::ErrorKind::AlreadyExists.into()));
         }
-        let mut temporary = match TemporaryFile::create(&folder) {
+        let mut temporary = match TemporaryFile::create(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if kind == FileKind::Pack {
-                    self.make_folder(&self.root.join("data"))?;
+                    self.make_folder(&self.kind_folder(kind))?;
                 }
-                self.make_folder(&folder)?;
-                TemporaryFile::create(&folder)
+                self.make_folder(folder)?;
+                TemporaryFile::create(folder)
             }
             made => made,
         }
@@ -269,7 +267,7 @@ impl Storage for LocalStorage {
         rename_new(temporary.path(), &path).map_err(failed("rename"))?;
         temporary.keep();
         // Without this the file can come back under its temporary name after a power cut.
-        sync_folder(&folder).map_err(|error| {
+        sync_folder(folder).map_err(|error| {
             // Nobody was told the file exists, and whether it survives is unknown: better that it does not.
             let _ = fs::remove_file(&path);
             failed("sync")(error)
@@ -278,8 +276,8 @@ impl Storage for LocalStorage {
 
     fn delete(&self, kind: FileKind, name: &str) -> Result<(), StorageError> {
         let path = self.file_path("delete", kind, name)?;
-        fs::remove_file(path)
-            .and_then(|()| sync_folder(&self.folder(kind, name)))
+        fs::remove_file(&path)
+            .and_then(|()| sync_folder(folder_of(&path)))
             .map_err(|error| self.error("delete", describe(kind, name), error))
     }
 
@@ -293,21 +291,14 @@ impl Storage for LocalStorage {
         for folder in missing.into_iter().rev() {
             self.make_folder(folder)?;
         }
-        let flat = [
-            FileKind::Key,
-            FileKind::Lock,
-            FileKind::Snapshot,
-            FileKind::Index,
-        ];
-        for folder in flat.map(|kind| kind_folder(&self.root, kind)) {
-            self.make_folder(&folder)?;
+        for kind in layout::IN_FOLDERS {
+            self.make_folder(&self.kind_folder(kind))?;
         }
-        let data = self.root.join("data");
-        self.make_folder(&data)?;
+        let data = self.kind_folder(FileKind::Pack);
         // These 256 share one sync: each on its own would take seconds on a slow disk, and a missing one is
         // made again when it is written to.
         let failed = |error| self.error("create", data.display().to_string(), error);
-        for folder in data_folders(&self.root) {
+        for folder in self.data_folders() {
             match DirBuilder::new().mode(0o700).create(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(failed(error));
@@ -342,22 +333,9 @@ impl Storage for LocalStorage {
     }
 }
 
-/// The folder of a kind of files ("Repository Layout" in restic's design document); for packs the one that
-/// holds the 256 folders they lie in.
-fn kind_folder(root: &Path, kind: FileKind) -> PathBuf {
-    match kind {
-        FileKind::Config => root.to_owned(),
-        FileKind::Key => root.join("keys"),
-        FileKind::Lock => root.join("locks"),
-        FileKind::Snapshot => root.join("snapshots"),
-        FileKind::Index => root.join("index"),
-        FileKind::Pack => root.join("data"),
-    }
-}
-
-fn data_folders(root: &Path) -> impl Iterator<Item = PathBuf> {
-    let data = root.join("data");
-    (0..=u8::MAX).map(move |prefix| data.join(format!("{prefix:02x}")))
+/// The folder that something is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
 }
 
 fn is_missing(folder: &Path) -> bool {

@@ -5,6 +5,7 @@
 
 mod append_only;
 mod cached;
+mod layout;
 mod local;
 mod memory;
 pub mod remote;

@@ -57,6 +57,10 @@ impl Default for RemoteOptions {
 /// and back, that is 160 MiB/s.
 const REQUESTS_AT_ONCE: usize = 4;
 
+/// A range this long is not asked for before the file is known to have it: a length may come from a damaged
+/// index.
+const LARGEST_UNCHECKED_RANGE: usize = 32 << 20;
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// One try of each operation. File names were checked; `NotFound`, `AlreadyExists` and `TooShort` are as

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::attempt::{Failed, Patience};
+
 /// What may go at once without waiting: a quarter of a second's worth.
 const BURST: f64 = 0.25;
 
@@ -36,6 +38,15 @@ impl Throttle {
         *paid = (*paid).max(now) + cost;
         (*paid - now).saturating_sub(Duration::from_secs_f64(BURST))
     }
+}
+
+/// Waits until `bytes` may move, where there is a limit.
+pub(super) fn pay(
+    throttle: Option<&Throttle>,
+    bytes: usize,
+    patience: &Patience,
+) -> Result<(), Failed> {
+    throttle.map_or(Ok(()), |throttle| patience.wait(throttle.pay(bytes)))
 }
 
 #[cfg(test)]

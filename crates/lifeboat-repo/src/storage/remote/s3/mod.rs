@@ -20,18 +20,14 @@ use opendal::options::{ListOptions, ReadOptions, WriteOptions};
 use opendal::{Buffer, BytesRange, EntryMode, HttpTransporter, OperationContext, Operator};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Backend;
 use super::attempt::{Failed, Patience, TICK};
 use super::location::S3Location;
-use super::throttle::Throttle;
-use crate::storage::{FileEntry, FileKind, StorageErrorKind, is_valid_name};
+use super::throttle::{self, Throttle};
+use super::{Backend, LARGEST_UNCHECKED_RANGE};
+use crate::storage::{FileEntry, FileKind, StorageErrorKind, is_valid_name, layout};
 use transport::{CALL, Call, Transport};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A range this long is not asked for before the object is known to have it: a length may come from a damaged
-/// index.
-const LARGEST_UNCHECKED_RANGE: usize = 32 << 20;
 
 /// How a bucket is accessed.
 #[derive(Debug, Clone)]
@@ -157,14 +153,6 @@ impl S3Backend {
         runtime.block_on(watched)
     }
 
-    fn path(kind: FileKind, name: &str) -> String {
-        match kind {
-            FileKind::Pack => format!("data/{}/{name}", &name[..2]),
-            FileKind::Config => name.to_owned(),
-            other => format!("{}{name}", folder(other)),
-        }
-    }
-
     /// Asks for a listing of nothing much, only for the sake of how that fails: unlike an answer to HEAD, it
     /// says why.
     fn reason(&self, patience: &Arc<Patience>) -> Result<(), Failed> {
@@ -175,7 +163,7 @@ impl S3Backend {
             };
             let mut lister = self
                 .operator
-                .lister_options(folder(FileKind::Key), options)
+                .lister_options(&prefix(FileKind::Key), options)
                 .await?;
             use futures_util::TryStreamExt as _;
             lister.try_next().await
@@ -197,13 +185,6 @@ impl S3Backend {
     }
 
     /// Waits for the right to move `bytes`.
-    fn pay(&self, bytes: usize, patience: &Arc<Patience>) -> Result<(), Failed> {
-        match &self.throttle {
-            Some(throttle) => patience.wait(throttle.pay(bytes)),
-            None => Ok(()),
-        }
-    }
-
     fn put_once(
         &self,
         path: &str,
@@ -246,14 +227,14 @@ impl Backend for S3Backend {
             recursive: kind == FileKind::Pack,
             ..ListOptions::default()
         };
-        let listed = self.run(patience, self.operator.list_options(folder(kind), options))?;
+        let listed = self.run(patience, self.operator.list_options(&prefix(kind), options))?;
         let mut found = Vec::with_capacity(listed.len());
         for entry in listed {
             let name = entry.path().rsplit('/').next().unwrap_or_default();
             // What lies elsewhere, such as a pack under another's prefix, would never be found by its name.
             if entry.metadata().mode() == EntryMode::FILE
                 && is_valid_name(kind, name)
-                && entry.path() == Self::path(kind, name)
+                && entry.path() == layout::path(kind, name)
             {
                 found.push(FileEntry {
                     name: name.to_owned(),
@@ -269,7 +250,7 @@ impl Backend for S3Backend {
     }
 
     fn size(&self, kind: FileKind, name: &str, patience: &Arc<Patience>) -> Result<u64, Failed> {
-        match self.run(patience, self.operator.stat(&Self::path(kind, name))) {
+        match self.run(patience, self.operator.stat(&layout::path(kind, name))) {
             Ok(metadata) => {
                 if kind == FileKind::Config {
                     self.exists.store(true, Ordering::Relaxed);
@@ -300,8 +281,8 @@ impl Backend for S3Backend {
         name: &str,
         patience: &Arc<Patience>,
     ) -> Result<Vec<u8>, Failed> {
-        let content = self.run(patience, self.operator.read(&Self::path(kind, name)))?;
-        self.pay(content.len(), patience)?;
+        let content = self.run(patience, self.operator.read(&layout::path(kind, name)))?;
+        throttle::pay(self.throttle.as_deref(), content.len(), patience)?;
         Ok(content.to_vec())
     }
 
@@ -327,12 +308,12 @@ impl Backend for S3Backend {
                 return Ok(());
             }
         }
-        self.pay(length, patience)?;
+        throttle::pay(self.throttle.as_deref(), length, patience)?;
         let options = ReadOptions {
             range: BytesRange::new(offset, Some(length as u64)),
             ..ReadOptions::default()
         };
-        let path = Self::path(kind, name);
+        let path = layout::path(kind, name);
         match self.run(patience, self.operator.read_options(&path, options)) {
             Ok(content) if content.len() == length => {
                 buffer.reserve_exact(length);
@@ -374,7 +355,7 @@ impl Backend for S3Backend {
             Err(failed) if failed.kind == StorageErrorKind::NotFound => {}
             Err(failed) => return Err(failed),
         }
-        let path = Self::path(kind, name);
+        let path = layout::path(kind, name);
         let content = Bytes::copy_from_slice(content);
         if self.has_conditional_put.load(Ordering::Relaxed) {
             match self.put_once(&path, &content, true, patience) {
@@ -395,7 +376,7 @@ impl Backend for S3Backend {
     fn delete(&self, kind: FileKind, name: &str, patience: &Arc<Patience>) -> Result<(), Failed> {
         // S3 says the same whether there was such an object or not.
         self.size(kind, name, patience)?;
-        self.run(patience, self.operator.delete(&Self::path(kind, name)))
+        self.run(patience, self.operator.delete(&layout::path(kind, name)))
     }
 
     fn create(&self, patience: &Arc<Patience>) -> Result<(), Failed> {
@@ -415,16 +396,9 @@ impl Backend for S3Backend {
     }
 }
 
-/// The folder of a kind of files ("Repository Layout" in restic's design document).
-const fn folder(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Config => "/",
-        FileKind::Key => "keys/",
-        FileKind::Lock => "locks/",
-        FileKind::Snapshot => "snapshots/",
-        FileKind::Index => "index/",
-        FileKind::Pack => "data/",
-    }
+/// What the names of a kind of files begin with.
+fn prefix(kind: FileKind) -> String {
+    layout::folder(kind).map_or_else(|| "/".to_owned(), |folder| format!("{folder}/"))
 }
 
 /// What was noted in the transport, or else what OpenDAL says of itself.
