@@ -15,7 +15,7 @@ pub fn recorded<T, E: std::fmt::Display>(
     kind: RunKind,
     repository: &str,
     database: &str,
-    interrupted: impl FnOnce(&E) -> bool,
+    ended: impl FnOnce(&E) -> Outcome,
     describe: impl FnOnce(&T, &mut RunEnd),
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -34,11 +34,7 @@ pub fn recorded<T, E: std::fmt::Display>(
             Ok(value) => describe(value, &mut end),
             Err(error) => {
                 end.error = Some(error.to_string());
-                end.outcome = if interrupted(error) {
-                    Outcome::Interrupted
-                } else {
-                    Outcome::Failed
-                };
+                end.outcome = ended(error);
             }
         }
         // See above: a result stands whether or not it is remembered.

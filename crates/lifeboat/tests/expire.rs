@@ -375,19 +375,8 @@ fn a_full_disk() {
     sandbox.inside(&["sh", "-c", &fill]).ok();
     sandbox.run(["backup"]).fails(1).says("space");
     let before = free(&sandbox);
-    // The last backup failed, for the want of the very room: nothing may go, and there is none for a lock.
-    sandbox
-        .run(["expire", "--keep-last", "3"])
-        .fails(1)
-        .says("space");
-    assert_eq!(sandbox.listed().len(), 8);
-    // Elsewhere nobody knows of that, and on this host an operator may put the journal out of the way.
-    let stateless = |args: &[&str]| {
-        sandbox.run_with(args.iter().copied(), |command| {
-            command.env("XDG_STATE_HOME", sandbox.password_file());
-        })
-    };
-    stateless(&["expire", "--keep-last", "3"]).code_is(0);
+    // The last backup failed for the want of the very room that this makes. There is none for a lock, either.
+    sandbox.run(["expire", "--keep-last", "3"]).ok();
     assert!(free(&sandbox) > before, "nothing was freed");
     let check = sandbox.restic(&["check", "--read-data", "--no-lock"]);
     assert_eq!(check.code, 0, "{check}");

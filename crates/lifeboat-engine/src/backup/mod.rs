@@ -24,6 +24,7 @@ use lifeboat_pg::migrations::{MigrationHistory, read_migrations};
 use lifeboat_pg::tools::{Tool, ToolError, ToolFinder, Tools, Wanted};
 use lifeboat_pg::wire::PgError;
 use lifeboat_repo::lock::LockMode;
+use lifeboat_repo::storage::StorageErrorKind;
 use lifeboat_repo::writer::{SnapshotDraft, Writer, WriterOptions};
 use lifeboat_repo::{Repository, RepositoryError, SnapshotId};
 
@@ -117,6 +118,14 @@ pub enum BackupError {
     /// The interrupt flag was set.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl BackupError {
+    /// Whether the repository had no room for it.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Repository(RepositoryError::Storage(error)) if error.kind() == StorageErrorKind::NoSpace)
+    }
 }
 
 /// Takes a backup.

@@ -47,6 +47,8 @@ pub struct ExpireRequest {
 pub struct ExpireReport {
     /// About every backup, by database, newest first.
     pub verdicts: Vec<Verdict>,
+    /// Databases whose backups fail for want of room: these go by the policy, where others would lose nothing.
+    pub for_room: BTreeSet<String>,
     /// Of a dry run: what would be freed.
     pub estimate: Option<PruneEstimate>,
     /// Of a real run: what was done.
@@ -93,6 +95,7 @@ pub fn plan(
     };
     Ok(ExpireReport {
         verdicts: facts.verdicts,
+        for_room: facts.for_room,
         estimate,
         done: None,
     })
@@ -130,6 +133,7 @@ pub fn execute(
     };
     Ok(ExpireReport {
         verdicts: facts.verdicts.clone(),
+        for_room: facts.for_room.clone(),
         estimate: None,
         done: Some(done),
     })
@@ -171,10 +175,11 @@ struct Facts<'r> {
     /// When this machine copied backups into this repository: files of that time are stored later than they are dated.
     copying: Vec<(Timestamp, Timestamp)>,
     /// Of each database the last backup run that failed, with no successful one after it.
-    failed: BTreeMap<String, Run>,
+    failed: BTreeMap<String, Failing>,
     /// When each snapshot's file was stored, as last known.
     stored: Mutex<HashMap<SnapshotId, Timestamp>>,
     verdicts: Vec<Verdict>,
+    for_room: BTreeSet<String>,
 }
 
 impl<'r> Facts<'r> {
@@ -195,8 +200,8 @@ impl<'r> Facts<'r> {
         let names: BTreeSet<&String> = backups.iter().map(|backup| &backup.database).collect();
         let mut failed = BTreeMap::new();
         for name in &names {
-            if let Some(run) = last_failure(journal, name)? {
-                failed.insert((*name).clone(), run);
+            if let Some(failing) = last_failure(journal, name)? {
+                failed.insert((*name).clone(), failing);
             }
         }
         if let Some(database) = request
@@ -221,42 +226,58 @@ impl<'r> Facts<'r> {
             failed,
             stored: Mutex::new(repository.snapshots_stored()?),
             verdicts: Vec::new(),
+            for_room: BTreeSet::new(),
         };
         facts.verdicts = facts.decide(&backups);
+        facts.for_room = facts
+            .health(&facts.candidates(&backups))
+            .into_iter()
+            .filter(|(_, health)| health.wants_room)
+            .map(|(database, _)| database)
+            .collect();
         Ok(facts)
     }
 
     fn decide(&self, backups: &[Backup]) -> Vec<Verdict> {
+        let candidates = self.candidates(backups);
+        let request = self.request;
+        decide(
+            &candidates,
+            &request.policy,
+            &self.health(&candidates),
+            request.overdue_after,
+            request.now,
+        )
+    }
+
+    fn candidates(&self, backups: &[Backup]) -> Vec<Candidate> {
         let wanted = |backup: &&Backup| {
             let database = self.request.database.as_ref();
             database.is_none_or(|name| *name == backup.database)
         };
-        let candidates: Vec<Candidate> = backups
-            .iter()
-            .filter(wanted)
-            .map(|one| self.candidate(one))
-            .collect();
+        let wanted = backups.iter().filter(wanted);
+        wanted.map(|one| self.candidate(one)).collect()
+    }
+
+    fn health(&self, candidates: &[Candidate]) -> BTreeMap<String, Health> {
         let now = self.request.now;
         let mut health: BTreeMap<String, Health> = BTreeMap::new();
-        for (database, run) in &self.failed {
+        for (database, Failing { run, wants_room }) in &self.failed {
             // A success on another host is not in this journal, but its backup is in the repository.
             let newer = |one: &Candidate| {
                 one.database == *database && one.time > run.started && one.time <= now
             };
             if !candidates.iter().any(newer) {
                 let reason = run.error.clone();
-                health.entry(database.clone()).or_default().failing =
-                    Some(reason.unwrap_or_else(|| "it ended without a word".to_owned()));
+                let reason = reason.unwrap_or_else(|| "it ended without a word".to_owned());
+                let failing = Health {
+                    failing: (!wants_room).then_some(reason),
+                    wants_room: *wants_room,
+                };
+                health.insert(database.clone(), failing);
             }
         }
-        let request = self.request;
-        decide(
-            &candidates,
-            &request.policy,
-            &health,
-            request.overdue_after,
-            now,
-        )
+        health
     }
 
     fn candidate(&self, backup: &Backup) -> Candidate {
@@ -327,9 +348,19 @@ fn copying(
         .collect())
 }
 
+/// Backups of a database fail.
+struct Failing {
+    /// The last run that did.
+    run: Run,
+    /// Whether all that failed since the last success did so for want of room.
+    wants_room: bool,
+}
+
 /// The last backup run of a database that failed, unless a later one succeeded.
-fn last_failure(journal: &Journal, database: &str) -> Result<Option<Run>, JournalError> {
+fn last_failure(journal: &Journal, database: &str) -> Result<Option<Failing>, JournalError> {
     let last = |outcome| journal.last_run(RunKind::Backup, None, Some(database), Some(outcome));
+    let good = last(Outcome::Succeeded)?;
+    let since = |run: &Run| good.as_ref().is_none_or(|good| good.started <= run.started);
     let mut worst: Option<Run> = None;
     for outcome in [Outcome::Failed, Outcome::Vanished, Outcome::Interrupted] {
         if let Some(run) = last(outcome)?
@@ -340,6 +371,13 @@ fn last_failure(journal: &Journal, database: &str) -> Result<Option<Run>, Journa
             worst = Some(run);
         }
     }
-    let good = last(Outcome::Succeeded)?;
-    Ok(worst.filter(|run| good.is_none_or(|good| good.started <= run.started)))
+    if let Some(run) = worst.filter(&since) {
+        let wants_room = false;
+        return Ok(Some(Failing { run, wants_room }));
+    }
+    let full = last(Outcome::NoRoom)?.filter(since);
+    Ok(full.map(|run| Failing {
+        run,
+        wants_room: true,
+    }))
 }

@@ -50,6 +50,9 @@ pub struct Candidate {
 pub struct Health {
     /// Why the last backup run failed, when none has succeeded since.
     pub failing: Option<String>,
+    /// They fail for want of room in the repository, and for nothing else. What the policy drops goes all the same,
+    /// since that is what makes room. It counts from the newest backup, so that nothing grows old while none succeeds.
+    pub wants_room: bool,
 }
 
 /// Why a backup stays whatever the policy says.
@@ -149,15 +152,8 @@ pub fn decide(
     }
     let mut verdicts = Vec::with_capacity(candidates.len());
     for (database, own) in by_database {
-        verdicts.extend(one_database(
-            own,
-            policy,
-            health
-                .get(database)
-                .and_then(|health| health.failing.as_ref()),
-            overdue_after,
-            now,
-        ));
+        let health = health.get(database).cloned().unwrap_or_default();
+        verdicts.extend(one_database(own, policy, &health, overdue_after, now));
     }
     verdicts
 }
@@ -165,7 +161,7 @@ pub fn decide(
 fn one_database(
     mut own: Vec<&Candidate>,
     policy: &Policy,
-    failing: Option<&String>,
+    health: &Health,
     overdue_after: TimeSpan,
     now: Timestamp,
 ) -> Vec<Verdict> {
@@ -182,7 +178,7 @@ fn one_database(
         })
         .collect();
     apply_policy(&mut verdicts, policy, now);
-    apply_rules(&mut verdicts, failing, overdue_after, now);
+    apply_rules(&mut verdicts, health, overdue_after, now);
     verdicts
 }
 
@@ -212,12 +208,7 @@ fn apply_policy(verdicts: &mut [Verdict], policy: &Policy, now: Timestamp) {
     }
 }
 
-fn apply_rules(
-    verdicts: &mut [Verdict],
-    failing: Option<&String>,
-    overdue_after: TimeSpan,
-    now: Timestamp,
-) {
+fn apply_rules(verdicts: &mut [Verdict], health: &Health, overdue_after: TimeSpan, now: Timestamp) {
     // Both orders count: by the time a backup claims, and by when it was taken at the earliest.
     let claimed = |verdict: &Verdict| verdict.candidate.time;
     let taken = |verdict: &Verdict| verdict.not_before.unwrap_or(verdict.candidate.time);
@@ -254,10 +245,11 @@ fn apply_rules(
                 verdict.rules.push(rule.clone());
             }
         }
-        if let Some(reason) = failing {
+        if let Some(reason) = &health.failing {
             verdict.rules.push(Rule::Failing(reason.clone()));
         }
         match (overdue, newest) {
+            (Some(_), _) if health.wants_room => {}
             (Some(age), _) => verdict.rules.push(Rule::Overdue(age)),
             // All of them in the future: none can be called recent.
             (None, None) => verdict.rules.push(Rule::Overdue(0)),

@@ -104,6 +104,25 @@ fn the_newest_the_proven_the_good_and_the_held_stay() {
     assert_eq!(why(15), [Rule::Held("evidence".to_owned())]);
 }
 
+/// What would have gone at the last backup goes, since it makes the room that is lacking. But nothing grows old.
+#[test]
+fn for_want_of_room_goes_what_had_its_time_before() {
+    let newest = at("2026-03-31T12:00:00Z");
+    let all = hourly(50, newest);
+    let full = BTreeMap::from([(
+        "memalerts".to_owned(),
+        Health {
+            failing: None,
+            wants_room: true,
+        },
+    )]);
+    for later in [1, 3, 4_000] {
+        let now = newest + hours(later);
+        let verdicts = decide(&all, &within("20h"), &full, TWO_HOURS, now);
+        assert_eq!(kept(&verdicts).len(), 20, "{later} h later");
+    }
+}
+
 #[test]
 fn nothing_goes_while_backups_fail_or_are_overdue() {
     let now = at("2026-03-31T12:00:00Z");
@@ -111,7 +130,8 @@ fn nothing_goes_while_backups_fail_or_are_overdue() {
     let failing = BTreeMap::from([(
         "memalerts".to_owned(),
         Health {
-            failing: Some("disk full".to_owned()),
+            failing: Some("a table could not be locked".to_owned()),
+            wants_room: false,
         },
     )]);
     let verdicts = decide(&all, &last(1), &failing, TWO_HOURS, now);
@@ -394,7 +414,12 @@ impl Life {
         let mut health = BTreeMap::new();
         if self.failing {
             let failing = Some("so it is".to_owned());
-            health.insert("memalerts".to_owned(), Health { failing });
+            let wants_room = false;
+            let failing = Health {
+                failing,
+                wants_room,
+            };
+            health.insert("memalerts".to_owned(), failing);
         }
         let verdicts = decide(&self.backups, policy, &health, TWO_HOURS, now);
         assert_eq!(verdicts.len(), self.backups.len());

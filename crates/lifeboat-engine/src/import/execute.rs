@@ -27,7 +27,7 @@ use crate::backup::contents::{data_file, insert, insert_large_objects, store};
 use crate::catalog::{BackupSummary, DATABASE_TAG, IMPORTED_TAG, TAG};
 use crate::event::{Event, FileResult, Observer};
 use crate::history;
-use crate::journal::{Journal, RunKind};
+use crate::journal::{Journal, Outcome, RunKind};
 use crate::locking;
 use crate::manifest::{
     ImportedFrom, LargeObjectsRecord, MANIFEST_PATH, MANIFEST_SCHEMA, Manifest, TOC_PATH,
@@ -160,7 +160,7 @@ impl<'a> Import<'a> {
             RunKind::Import,
             self.repository.id(),
             &facts.header.database,
-            |error| matches!(error, FileError::Interrupted),
+            |error| Outcome::of_failure(matches!(error, FileError::Interrupted)),
             |one: &One, end| {
                 if let One::Imported(imported) = one {
                     end.backup = Some(imported.id.to_string());

@@ -66,10 +66,24 @@ stored_as_name! {
         Succeeded = "succeeded",
         /// It did not.
         Failed = "failed",
+        /// It did not, because there was no room for it in the repository.
+        NoRoom = "no_room",
         /// Somebody stopped it.
         Interrupted = "interrupted",
         /// Its process is gone without a word: a crash, a kill, a power cut.
         Vanished = "vanished",
+    }
+}
+
+impl Outcome {
+    /// Of a run that failed, or was stopped.
+    #[must_use]
+    pub const fn of_failure(was_interrupted: bool) -> Self {
+        if was_interrupted {
+            Self::Interrupted
+        } else {
+            Self::Failed
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use lifeboat_engine::backup::{self, BackupError, BackupReport, BackupRequest};
 use lifeboat_engine::history;
-use lifeboat_engine::journal::RunKind;
+use lifeboat_engine::journal::{Outcome, RunKind};
 use lifeboat_repo::Repository;
 use serde_json::{Value, json};
 
@@ -54,7 +54,11 @@ pub fn run(app: &App, args: &BackupArgs) -> Result<Exit, Failure> {
         RunKind::Backup,
         repository.id(),
         &source.name,
-        |error| matches!(error, BackupError::Interrupted),
+        |error| match error {
+            BackupError::Interrupted => Outcome::Interrupted,
+            error if error.is_for_want_of_room() => Outcome::NoRoom,
+            _ => Outcome::Failed,
+        },
         |report: &BackupReport, end| {
             end.backup = Some(report.id.to_string());
             end.bytes_read = Some(report.bytes_read);

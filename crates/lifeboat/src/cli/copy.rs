@@ -152,7 +152,7 @@ fn one(
         RunKind::Copy,
         destination.id(),
         "",
-        |error| matches!(error, CopyError::Interrupted),
+        |error| Outcome::of_failure(matches!(error, CopyError::Interrupted)),
         |report: &CopyReport, end| {
             end.backup = report.newest.as_ref().map(|newest| newest.id.to_string());
             end.bytes_stored = Some(report.bytes);

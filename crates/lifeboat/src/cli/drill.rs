@@ -78,7 +78,7 @@ pub fn run(app: &App, args: &DrillArgs) -> Result<Exit, Failure> {
         RunKind::Drill,
         repository.id(),
         &database,
-        |_| app.is_interrupted(),
+        |_| Outcome::of_failure(app.is_interrupted()),
         |report: &DrillReport, end| {
             end.backup = Some(report.backup.id.to_string());
             end.bytes_read = Some(report.bytes);

@@ -9,7 +9,7 @@ use lifeboat_engine::expire::{
     self, ExpireError, ExpireReport, ExpireRequest, Policy, Rule, Verdict, Within,
 };
 use lifeboat_engine::history;
-use lifeboat_engine::journal::RunKind;
+use lifeboat_engine::journal::{Outcome, RunKind};
 use lifeboat_engine::objectives::{age_seconds, human_seconds};
 use lifeboat_repo::prune::{PruneEstimate, PruneReport};
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ pub fn run(app: &App, args: &ExpireArgs) -> Result<Exit, Failure> {
             RunKind::Expire,
             repository.id(),
             &database,
-            |_: &ExpireError| app.is_interrupted(),
+            |_: &ExpireError| Outcome::of_failure(app.is_interrupted()),
             |report: &ExpireReport, end| {
                 end.bytes_stored = report.done.as_ref().map(|done| done.bytes_written);
             },
@@ -211,6 +211,11 @@ fn explain(app: &App, report: &ExpireReport, request: &ExpireRequest) {
         if let Some(reason) = failing {
             app.out.warn(&format!(
                 "nothing of {database} is removed while its backups fail; the last run: {reason}"
+            ));
+        }
+        if report.for_room.contains(database) {
+            app.out.say(&format!(
+                "backups of {database} fail for want of room: what the policy drops goes, to make some"
             ));
         }
         let overdue = rules.iter().find_map(|rule| match rule {

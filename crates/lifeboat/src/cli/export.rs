@@ -7,7 +7,7 @@ use clap::Args;
 use lifeboat_engine::catalog::{Catalog, Selector};
 use lifeboat_engine::export::{self, ExportError, ExportReport, ExportRequest};
 use lifeboat_engine::history;
-use lifeboat_engine::journal::RunKind;
+use lifeboat_engine::journal::{Outcome, RunKind};
 use lifeboat_engine::locking::Reading;
 
 use super::{DatabaseArg, RepositoryArg, RescueLockArg};
@@ -56,7 +56,7 @@ pub fn run(app: &App, args: &ExportArgs) -> Result<Exit, Failure> {
         RunKind::Export,
         repository.id(),
         &backup.database,
-        |error| matches!(error, ExportError::Interrupted),
+        |error| Outcome::of_failure(matches!(error, ExportError::Interrupted)),
         |report: &ExportReport, end| {
             end.backup = Some(report.backup.clone());
             end.bytes_stored = Some(report.bytes);

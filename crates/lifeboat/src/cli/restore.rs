@@ -96,7 +96,7 @@ pub fn run(app: &App, args: &RestoreArgs) -> Result<Exit, Failure> {
         RunKind::Restore,
         repository.id(),
         &plan.backup.database,
-        |_| app.is_interrupted(),
+        |_| Outcome::of_failure(app.is_interrupted()),
         |report: &RestoreReport, end| {
             end.backup = Some(plan.backup.id.to_string());
             end.bytes_read = Some(report.bytes);

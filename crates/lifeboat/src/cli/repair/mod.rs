@@ -95,7 +95,7 @@ pub fn run(app: &App, args: &RepairArgs) -> Result<Exit, Failure> {
             RunKind::Repair,
             repository.id(),
             "",
-            |error| matches!(error, RepairError::Interrupted),
+            |error| Outcome::of_failure(matches!(error, RepairError::Interrupted)),
             |report: &RepairReport, end| {
                 end.bytes_read = Some(report.plan.found.bytes_read);
                 end.bytes_stored = report.repaired.as_ref().map(|one| one.done.bytes_written);

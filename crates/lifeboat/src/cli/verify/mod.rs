@@ -128,7 +128,7 @@ fn repository(app: &App, args: &VerifyArgs) -> Result<Exit, Failure> {
         RunKind::Verify,
         repository.id(),
         &database,
-        |_| app.is_interrupted(),
+        |_| Outcome::of_failure(app.is_interrupted()),
         |report: &VerifyReport, end| {
             end.backup = Some(report.backup.id.to_string());
             end.bytes_read = Some(report.bytes_read);
