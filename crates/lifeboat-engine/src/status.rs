@@ -337,7 +337,9 @@ fn failed_since(
 ) -> Result<Option<String>, JournalError> {
     let last = journal.last_run(RunKind::Backup, Some(repository), Some(database), None)?;
     Ok(last.and_then(|run| match run.outcome {
-        Some(Outcome::Failed | Outcome::NoRoom) => Some(run.error.unwrap_or_else(|| "it failed".to_owned())),
+        Some(Outcome::Failed | Outcome::NoRoom) => {
+            Some(run.error.unwrap_or_else(|| "it failed".to_owned()))
+        }
         Some(Outcome::Vanished) => Some("its process ended without a word".to_owned()),
         Some(Outcome::Interrupted) => Some("it was interrupted".to_owned()),
         Some(Outcome::Succeeded) | None => None,
